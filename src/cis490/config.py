@@ -1,0 +1,166 @@
+"""Settings: read, filled with defaults, checked. Every message names the key that is wrong."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from cis490.errors import ConfigError
+
+# In a clone the schema stands at the top of the repository, in a wheel beside this file.
+_HERE = Path(__file__).resolve().parent
+_SCHEMA_PLACES = (
+    _HERE.parents[1] / "schemas" / "config.schema.yaml",
+    _HERE / "config.schema.yaml",
+)
+
+
+def resolve(
+    overrides: Mapping[str, Any],
+    *,
+    default_file: str | os.PathLike[str] | None = None,
+    working_directory: str | os.PathLike[str] = ".",
+) -> dict[str, Any]:
+    """Fill in and check settings.
+
+    Args:
+        overrides: what the user says; mappings are merged into the defaults, lists replace them.
+        default_file: the config.yaml beside the Snakefile; its relative paths are relative to it.
+        working_directory: what relative paths in `overrides` are relative to.
+
+    Returns:
+        Every setting of schemas/config.schema.yaml, with absolute paths.
+
+    Raises:
+        ConfigError: a key is unknown, a value of the wrong type, or two settings disagree.
+    """
+    base: dict[str, Any] = {}
+    if default_file is not None:
+        base = read_yaml(default_file)
+        _absolute(base, Path(default_file).resolve().parent)
+    user = copy.deepcopy(dict(overrides))
+    _absolute(user, Path(working_directory).resolve())
+    config = _merge(base, user)
+    _check(config)
+    _fill(config, _schema())
+    splits(config)
+    _check_windows(config)
+    return config
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold settings (key: value), not a {type(content).__name__}")
+    return content
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    for place in _SCHEMA_PLACES:
+        if place.exists():
+            return read_yaml(place)
+    raise ConfigError(f"the settings' schema is missing: looked for {_SCHEMA_PLACES[0]}")
+
+
+def _absolute(config: dict[str, Any], base: Path) -> None:
+    for key in ("store", "store_pin"):
+        if isinstance(config.get(key), str):
+            config[key] = str(base / Path(config[key]).expanduser())
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    validator = jsonschema.Draft202012Validator(_schema())
+    errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
+    if not errors:
+        return
+    error = jsonschema.exceptions.best_match(errors)
+    where = ".".join(map(str, error.absolute_path)) or "config"
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema["properties"])
+        unknown = next(str(key) for key in error.instance if key not in known)
+        key = unknown if where == "config" else f"{where}.{unknown}"
+        close = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        raise ConfigError(f"config: unknown key {key}; {hint}")
+    raise ConfigError(f"config: {where}: {error.message}")
+
+
+def _fill(value: Any, schema: Mapping[str, Any]) -> None:
+    """Fill defaults in place, following $ref and allOf as far as our own schema uses them."""
+    for part in (schema, *schema.get("allOf", ())):
+        if "$ref" in part:
+            part = _schema()["$defs"][part["$ref"].removeprefix("#/$defs/")]
+        for key, inner in part.get("properties", {}).items():
+            if not isinstance(value, dict):
+                continue
+            if key not in value and "default" in inner:
+                value[key] = copy.deepcopy(inner["default"])
+            # An extra split takes what it leaves out from `split`, so its items are not filled.
+            if key in value and key != "extra_splits":
+                _fill(value[key], inner)
+
+
+def splits(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The primary split and the extra ones, complete and each with its name.
+
+    Raises:
+        ConfigError: a host is both trained and tested on, or two splits share a name.
+    """
+    named: list[dict[str, Any]] = []
+    for i, extra in enumerate([{}, *config["extra_splits"]]):
+        split = {**config["split"], **extra}
+        split["name"] = split["name"] or split["recipe"]
+        where = "split" if i == 0 else f"extra_splits.{i - 1}"
+        if split["recipe"] == "host":
+            both = sorted(set(split["train_hosts"]) & set(split["test_hosts"]))
+            if both:
+                raise ConfigError(
+                    f"config: {where}.test_hosts: {both[0]} is also in train_hosts; "
+                    "a host is trained on or tested on, never both"
+                )
+        if split["name"] in [earlier["name"] for earlier in named]:
+            raise ConfigError(f"config: {where}.name: {split['name']} is taken by another split")
+        named.append(split)
+    return named
+
+
+def _check_windows(config: Mapping[str, Any]) -> None:
+    hz = config["grid"]["hz"]
+    for key in ("length_s", "stride_s"):
+        steps = config["window"][key] * hz
+        if steps < 1 or abs(steps - round(steps)) > 1e-9:
+            raise ConfigError(
+                f"config: window.{key}: {config['window'][key]} s is {steps:g} steps at "
+                f"grid.hz {hz}; it must be a whole number of steps"
+            )
+    if config["window"]["length_s"] * hz < 3:
+        raise ConfigError("config: window.length_s: a window needs at least 3 grid steps")

@@ -1,0 +1,21 @@
+"""The exceptions a person is meant to read: one line, what was wrong, where, what to do."""
+
+
+class Cis490Error(Exception):
+    """Base of every error whose message is written for the person who runs cis490."""
+
+
+class ConfigError(Cis490Error):
+    """A setting is unknown, of the wrong type or contradicts another; the message names its key."""
+
+
+class StoreError(Cis490Error):
+    """The store as a whole cannot be used: no index, no records, or a configured host is absent."""
+
+
+class SchemaMismatch(Cis490Error):
+    """An artefact was made under another schema of channels, grid, windows or statistics."""
+
+
+class FormatError(Cis490Error):
+    """An artefact is of an unknown kind or version, or is damaged."""

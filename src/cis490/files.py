@@ -1,0 +1,110 @@
+"""The one way files are written: whole or not at all, and the same bytes for the same content."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success it takes `path`'s place, synced to disk.
+
+    A reader sees the old file or the new one, never a part, and a kill leaves only a `.partial`.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write `content` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def write_if_changed(path: str | os.PathLike[str], content: str) -> bool:
+    """Write `content` unless the file already says so; return whether it was written.
+
+    Snakemake looks at modification times first, so a plan that rewrote its files on each parse
+    would make every checksum be computed anew.
+    """
+    try:
+        if Path(path).read_bytes() == content.encode():
+            return False
+    except FileNotFoundError:
+        pass
+    write_text(path, content)
+    return True
+
+
+def to_json(value: Any) -> str:
+    """Serialise to strict, readable JSON with sorted keys and a final newline.
+
+    Floats that JSON cannot hold (NaN, infinities) become null. Paths become text.
+
+    Raises:
+        TypeError: `value` holds something that has no JSON form.
+    """
+    return json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `to_json(value)` to `path`, whole or not at all."""
+    write_text(path, to_json(value))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read one JSON document."""
+    return json.loads(Path(path).read_bytes())
+
+
+def write_parquet(
+    path: str | os.PathLike[str], frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a polars frame as zstd-compressed Parquet, whole or not at all.
+
+    `metadata` goes to the file's key-value metadata (`polars.read_parquet_metadata`).
+    """
+    with replacing(path) as partial:
+        frame.write_parquet(partial, compression="zstd", metadata=dict(metadata or {}))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [_plain(item) for item in items]
+    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays, without importing either
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
