@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ import jsonschema
 import yaml
 
 from cis490.errors import ConfigError
+from cis490.files import StrPath
 
 # In a clone the schema stands at the top of the repository, in a wheel beside this file.
 _HERE = Path(__file__).resolve().parent
@@ -26,8 +26,8 @@ _SCHEMA_PLACES = (
 def resolve(
     overrides: Mapping[str, Any],
     *,
-    default_file: str | os.PathLike[str] | None = None,
-    working_directory: str | os.PathLike[str] = ".",
+    default_file: StrPath | None = None,
+    working_directory: StrPath = ".",
 ) -> dict[str, Any]:
     """Fill in and check settings.
 
@@ -56,7 +56,7 @@ def resolve(
     return config
 
 
-def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_yaml(path: StrPath) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:

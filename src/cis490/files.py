@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
+StrPath = str | Path
+
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: StrPath) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it takes `path`'s place, synced to disk.
 
     A reader sees the old file or the new one, never a part, and a kill leaves only a `.partial`.
@@ -37,18 +39,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(folder)
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: StrPath, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 
 
-def write_text(path: str | os.PathLike[str], content: str) -> None:
+def write_text(path: StrPath, content: str) -> None:
     """Write `content` to `path` as UTF-8, whole or not at all."""
     write_bytes(path, content.encode())
 
 
-def write_if_changed(path: str | os.PathLike[str], content: str) -> bool:
+def write_if_changed(path: StrPath, content: str) -> bool:
     """Write `content` unless the file already says so; return whether it was written.
 
     Snakemake looks at modification times first, so a plan that rewrote its files on each parse
@@ -74,18 +76,18 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: StrPath, value: Any) -> None:
     """Write `to_json(value)` to `path`, whole or not at all."""
     write_text(path, to_json(value))
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: StrPath) -> Any:
     """Read one JSON document."""
     return json.loads(Path(path).read_bytes())
 
 
 def write_parquet(
-    path: str | os.PathLike[str], frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
+    path: StrPath, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a polars frame as zstd-compressed Parquet, whole or not at all.
 

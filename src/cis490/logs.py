@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cis490.errors import Cis490Error
+from cis490.files import StrPath
 
 logger = logging.getLogger("cis490")
 
@@ -18,7 +18,7 @@ MILESTONE = 25
 
 
 @contextmanager
-def job(log_file: str | os.PathLike[str]) -> Iterator[logging.Logger]:
+def job(log_file: StrPath) -> Iterator[logging.Logger]:
     """Run a workflow job: log to `log_file`; end with one line and exit code 1 on a known error.
 
     An error of our own (`Cis490Error`) is written for a person and needs no traceback; any other

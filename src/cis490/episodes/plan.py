@@ -1,0 +1,171 @@
+"""Which episodes form which batch: a pure function of the index, written as manifests.
+
+A batch is append-only and of one host: its episodes are consecutive in the order of their first
+appearance in the index, so new arrivals fill the open batch or start the next, and no other batch
+changes. A manifest is rewritten only if its content changed; Snakemake reruns what depends on it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cis490 import files
+from cis490.config import splits
+from cis490.episodes.store import SUFFIX, Index, Record, read_index
+from cis490.errors import StoreError
+from cis490.files import StrPath
+
+Found = dict[str, tuple[int, int]]
+
+
+def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, str]:
+    """Assign the store's episodes to batches and write what changed.
+
+    Args:
+        config: a resolved config.
+        folder: results/plan: gets `batches/<batch>.json` for each batch, `batches.json` with the
+            host of each, and `index.json` with what is wrong with the index.
+
+    Returns:
+        The host_id of each batch, in order.
+
+    Raises:
+        StoreError: there is no store or nothing in it, or a host of a split is not in it.
+    """
+    store, folder = Path(config["store"]), Path(folder)
+    index = read_index(store)
+    found = _files(store)
+    pinned, pin_report = _apply_pin(index.records, config["store_pin"])
+    followable = [record for record in pinned if record.problem is None]
+    _require_hosts(config, {record.content["host_id"] for record in followable})
+
+    batches: dict[str, str] = {}
+    for host_id, records in _by_host(followable).items():
+        size = config["batch"]["episodes"]
+        for number, start in enumerate(range(0, len(records), size)):
+            batch = f"{host_id}-{number:05d}"
+            batches[batch] = host_id
+            manifest = {
+                "batch": batch,
+                "host_id": host_id,
+                "episodes": [_entry(record, found) for record in records[start : start + size]],
+            }
+            path = folder / "batches" / f"{batch}.json"
+            files.write_if_changed(path, files.to_json(manifest))
+    report = _report(index, pinned, found) | {"pin": pin_report}
+    files.write_if_changed(folder / "index.json", files.to_json(report))
+    files.write_if_changed(folder / "batches.json", files.to_json(batches))
+    return batches
+
+
+def read_batches(folder: StrPath) -> dict[str, str]:
+    """The host_id of each batch, in order, as `plan` left it."""
+    batches: dict[str, str] = files.read_json(Path(folder) / "batches.json")
+    return batches
+
+
+def _files(store: Path) -> Found:
+    """Size and modification time of each file one folder below the store, by relative path."""
+    found: Found = {}
+    with os.scandir(store) as entries:
+        folders = sorted(entry.path for entry in entries if entry.is_dir())
+    for folder in folders:
+        # What cannot be looked at is not found: its episodes will be errored as missing.
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        path = f"{Path(folder).name}/{entry.name}"
+                        found[path] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _entry(record: Record, found: Found) -> dict[str, Any]:
+    path = record.content["path"]
+    return {
+        "episode_id": record.content["episode_id"],
+        "host_id": record.content["host_id"],
+        "path": path,
+        "sha256": record.text("sha256"),
+        "size_bytes": record.integer("size_bytes"),
+        "schema_version": record.integer("schema_version"),
+        "line": record.line,
+        # Size and time of the file: a file that vanished, came or changed dirties this batch alone.
+        "file": found.get(path),
+    }
+
+
+def _by_host(records: Iterable[Record]) -> dict[str, list[Record]]:
+    by_host: dict[str, list[Record]] = {}
+    for record in records:
+        by_host.setdefault(record.content["host_id"], []).append(record)
+    return dict(sorted(by_host.items()))
+
+
+def _require_hosts(config: Mapping[str, Any], there: set[str]) -> None:
+    for split in splits(config):
+        if split["recipe"] != "host":
+            continue
+        for key in ("train_hosts", "test_hosts"):
+            for host_id in split[key]:
+                if host_id not in there:
+                    raise StoreError(
+                        f"config: split {split['name']}: {key}: the store {config['store']} has no "
+                        f"host {host_id}; its hosts are {', '.join(sorted(there)) or '(none)'}"
+                    )
+
+
+def _apply_pin(
+    records: list[Record], pin: str | None
+) -> tuple[list[Record], dict[str, list[str]] | None]:
+    """The records that take part, and what the pin leaves out or misses."""
+    if pin is None:
+        return records, None
+    import polars as pl  # only a pinned run pays for it at parse time
+
+    try:
+        rows = pl.read_parquet(pin, columns=["episode_id", "sha256"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(
+            f"config: store_pin: {pin} is not a validation.parquet: {reason}"
+        ) from None
+    wanted = dict(rows.drop_nulls().iter_rows())
+    there = {record.text("episode_id"): record for record in records}
+    taken = [r for r in records if wanted.get(r.text("episode_id")) == r.text("sha256") is not None]
+    report = {
+        "not_pinned": [id_ for id_ in there if id_ is not None and id_ not in wanted],
+        "changed": [
+            id_ for id_, sha in wanted.items() if id_ in there and there[id_].text("sha256") != sha
+        ],
+        "gone": [id_ for id_ in wanted if id_ not in there],
+    }
+    if not taken:
+        raise StoreError(f"config: store_pin: no episode of {pin} is in the store")
+    return taken, report
+
+
+def _report(index: Index, records: list[Record], found: Found) -> dict[str, Any]:
+    named = {record.text("path") for record in index.records}
+    return {
+        "invalid": [
+            {
+                "line": record.line,
+                "problem": record.problem,
+                **{key: record.text(key) for key in ("episode_id", "host_id", "path", "sha256")},
+                "size_bytes": record.integer("size_bytes"),
+            }
+            for record in records
+            if record.problem is not None
+        ],
+        "torn": [asdict(torn) for torn in index.torn],
+        "superseded": [list(entry) for entry in index.superseded],
+        "unindexed": sorted(path for path in found if path.endswith(SUFFIX) and path not in named),
+    }

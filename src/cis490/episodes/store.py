@@ -1,0 +1,183 @@
+"""The store's index: what was received, what was torn, what nobody named."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cis490.errors import StoreError
+from cis490.files import StrPath
+
+SUFFIX = ".tar.zst"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FIELDS = frozenset(
+    "schema_version episode_id host_id path sha256 size_bytes received_wall_ns".split()
+)
+# Records are flat, so a whole one in a torn line has no brace between its own two.
+_FLAT_OBJECT = re.compile(rb"\{[^{}]*\}")
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One complete record of the index.
+
+    Attributes:
+        line: line number in index.jsonl, from 1.
+        content: the JSON object as it stands there.
+        problem: why it cannot be followed, None if it can.
+    """
+
+    line: int
+    content: dict[str, Any]
+    problem: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all fields of a record are there; a piece of one never replaces a whole one."""
+        return self.content.keys() >= _FIELDS
+
+    def text(self, key: str) -> str | None:
+        """The value of `key` if it is text that UTF-8 can hold, else None."""
+        value = self.content.get(key)
+        return value if isinstance(value, str) and _encodable(value) else None
+
+    def integer(self, key: str) -> int | None:
+        """The value of `key` if it is an integer within int64, else None."""
+        value = self.content.get(key)
+        is_int = isinstance(value, int) and not isinstance(value, bool)
+        return value if is_int and value in _INT64 else None
+
+
+@dataclass(frozen=True)
+class Torn:
+    """A lost piece of a line (`n_recovered` 0, `text` its beginning), or a line with records."""
+
+    line: int
+    byte_offset: int
+    n_bytes: int
+    n_recovered: int
+    text: str
+
+
+@dataclass
+class Index:
+    """What index.jsonl says.
+
+    Attributes:
+        records: one an episode_id, in order of first appearance; of several the last one counts.
+        superseded: (line, episode_id, line of the record that took its place).
+        torn: lost pieces of lines, and lines of which records were recovered.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    superseded: list[tuple[int, str, int]] = field(default_factory=list)
+    torn: list[Torn] = field(default_factory=list)
+
+
+def read_index(store: StrPath) -> Index:
+    """Read index.jsonl; whole records in torn lines are recovered, lost bytes are reported.
+
+    Raises:
+        StoreError: there is no store, no index, or no record in it.
+    """
+    path = Path(store) / "index.jsonl"
+    if not Path(store).is_dir():
+        raise StoreError(f"store {store}: no such folder; set `store` to a folder of episodes")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"store {store}: cannot read index.jsonl ({error.strerror}); "
+            "a store has one line there for each received episode"
+        ) from None
+    index = Index()
+    slots: dict[Any, Record] = {}
+    for record in _records(content, index.torn):
+        # A dict keeps the place of an id's first appearance, whatever arrives for it later.
+        key = record.text("episode_id") or len(slots)
+        earlier = slots.get(key)
+        if earlier is None or record.complete or not earlier.complete:
+            slots[key] = record
+        if earlier is not None:
+            loser = record if slots[key] is earlier else earlier
+            index.superseded.append((loser.line, str(key), slots[key].line))
+    if not slots:
+        raise StoreError(f"store {store}: empty: index.jsonl holds no record of an episode")
+    index.records = list(slots.values())
+    return index
+
+
+def _records(content: bytes, torn: list[Torn]) -> Iterator[Record]:
+    offset = 0
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        try:
+            value = _loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            yield Record(number, value, _problem(value))
+        elif line.strip():
+            yield from _recover(number, line, offset, torn)
+        offset += len(line) + 1
+
+
+def _recover(number: int, line: bytes, offset: int, torn: list[Torn]) -> Iterator[Record]:
+    """Whole records in a torn line; what lies between them is reported as lost."""
+    n_recovered = position = 0
+
+    def lose(start: int, end: int) -> None:
+        if piece := line[start:end].strip():
+            text = piece[:80].decode("utf-8", "replace")
+            torn.append(Torn(number, offset + start, end - start, 0, text))
+
+    for match in _FLAT_OBJECT.finditer(line):
+        try:
+            value = _loads(match[0])
+        except ValueError:
+            continue
+        if value.keys() >= _FIELDS:
+            lose(position, match.start())
+            position = match.end()
+            n_recovered += 1
+            yield Record(number, value, _problem(value))
+    lose(position, len(line))
+    if n_recovered:
+        torn.append(Torn(number, offset, len(line), n_recovered, ""))
+
+
+def _loads(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8"), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate, written as \udc00
+        return False
+    return True
+
+
+def _problem(content: dict[str, Any]) -> str | None:
+    """Why a record cannot be followed: without a safe id, host and path no file can be opened."""
+    for key in ("episode_id", "host_id", "path"):
+        value = content.get(key)
+        if not isinstance(value, str):
+            return f"{key} is {'missing' if value is None else 'not text'}"
+        if key != "path" and not _ID.fullmatch(value):
+            return f"{key} {value[:80]!r} does not match [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}"
+    path = content["path"]
+    if not _encodable(path) or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+        return f"path {path[:80]!r} leaves the store"
+    return None

@@ -1,0 +1,148 @@
+"""One episode's file, unpacked into memory within limits."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from cis490.episodes.faults import Fault, Undecodable
+from cis490.files import StrPath
+
+_BLOCK = 512
+_BITE = 1024
+# zstd's own default limit: a frame that asks for a larger window would cost gigabytes to unpack.
+_MAX_WINDOW_BYTES = 1 << 27
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large one episode may be (settings under `limits`)."""
+
+    unpacked_bytes: int = 64 << 20
+    line_bytes: int = 1 << 20
+    members: int = 64
+    duration_s: float = 3600.0
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Limits:
+        """Build from a resolved config."""
+        return cls(**config["limits"])
+
+
+@dataclass(frozen=True)
+class Tarball:
+    """What the file of an episode holds.
+
+    Attributes:
+        members: content by name; of a member that is there twice, the first.
+        faults: members that are twice there or no regular files.
+        sha256: of the file as it lies on disk.
+        size_bytes: likewise.
+    """
+
+    members: dict[str, bytes]
+    sha256: str
+    size_bytes: int
+    faults: list[Fault] = field(default_factory=list)
+
+
+def find(store: StrPath, path: str) -> Path:
+    """The file of a record, links resolved.
+
+    Raises:
+        Undecodable: it leaves the store, is missing, or is not a regular file.
+    """
+    root = Path(store).resolve()
+    try:
+        found = (root / path).resolve()
+        if not found.is_relative_to(root):
+            raise Undecodable("bad_index_record", f"path {path!r} leads out of the store")
+        mode = found.stat().st_mode
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Undecodable("file_missing", f"{path}: {reason}") from None
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        raise Undecodable("file_missing", f"{path}: not a regular file")
+    return found
+
+
+def read(file: Path, limits: Limits) -> Tarball:
+    """Unpack `file`; if it cannot be decoded it has no members and a fault that says why.
+
+    Raises:
+        Undecodable: the file cannot even be read, or is too large to be.
+    """
+    try:
+        size = file.stat().st_size
+        if size > limits.unpacked_bytes:
+            text = f"{size} bytes packed, limits.unpacked_bytes is {limits.unpacked_bytes}"
+            raise Undecodable("over_limit", text)
+        packed = file.read_bytes()
+    except OSError as error:
+        raise Undecodable("file_missing", f"{file.name}: {error.strerror}") from None
+    try:
+        members, faults = _members(_unzip(packed, limits.unpacked_bytes), limits.members)
+    except Undecodable as undecodable:
+        members, faults = {}, [undecodable.fault]
+    return Tarball(members, hashlib.sha256(packed).hexdigest(), len(packed), faults)
+
+
+def _unzip(packed: bytes, limit: int) -> bytes:
+    if not packed.startswith(zstandard.FRAME_HEADER):
+        what = "empty" if not packed else f"begins with {packed[:4].hex()}"
+        raise Undecodable("not_zstd", f"not a zstd frame: {what}")
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).decompressobj()
+    pieces, total, stop = [], 0, 0
+    try:
+        while not decompressor.eof and stop < len(packed):
+            # Four bytes can unfold to 128 KiB: small bites keep the memory near the limit.
+            start, stop = stop, stop + _BITE
+            pieces.append(decompressor.decompress(packed[start:stop]))
+            total += len(pieces[-1])
+            if total > limit:
+                raise Undecodable("over_limit", f"more than {limit} bytes unpacked")
+    except zstandard.ZstdError as error:
+        raise Undecodable("not_zstd", f"damaged zstd frame: {error}") from None
+    if not decompressor.eof:
+        raise Undecodable("cut_short", f"the zstd frame is unfinished after {len(packed)} bytes")
+    if decompressor.unused_data or stop < len(packed):
+        raise Undecodable("not_zstd", "there are bytes after the zstd frame")
+    return b"".join(pieces)
+
+
+def _members(tar: bytes, limit: int) -> tuple[dict[str, bytes], list[Fault]]:
+    members: dict[str, bytes] = {}
+    faults: list[Fault] = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+            for i, info in enumerate(archive):
+                if i >= limit:
+                    raise Undecodable("over_limit", f"more than {limit} members")
+                if info.name in members:
+                    faults.append(Fault("duplicate_member", f"{info.name} is there twice"))
+                    continue
+                members[info.name] = b""
+                if not info.isreg() or info.issparse():
+                    faults.append(Fault("not_regular", f"{info.name} is not a regular file"))
+                    continue
+                content = tar[info.offset_data : info.offset_data + info.size]
+                if len(content) != info.size:
+                    raise Undecodable("cut_short", f"{info.name} ends before its {info.size} bytes")
+                members[info.name] = content
+            end = tar[archive.offset : archive.offset + _BLOCK]
+    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
+        code = "cut_short" if "unexpected end" in str(error) else "not_tar"
+        raise Undecodable(code, f"not a whole tar: {error}") from None
+    # Without the closing zero block the tar was cut between two members, and a source that is
+    # merely cut off must not pass for one that the host does not have.
+    if len(end) < _BLOCK or any(end):
+        raise Undecodable("cut_short", "the tar has no end: members may be missing")
+    return members, faults

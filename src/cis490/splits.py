@@ -1,0 +1,221 @@
+"""Who may be trained on whom: each usable episode gets one part, and never two.
+
+The part of a training episode depends on the training episodes alone: `fit` sees nothing else, so
+that new test episodes can never cause, or change, a training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from cis490 import files
+from cis490.errors import StoreError
+from cis490.files import StrPath
+
+PARTS: Final = ("train", "val", "test", "excluded")
+CONTROL: Final = "none"
+
+_COLUMNS: Final = ("episode_id", "host_id", "profile", "sample_name", "part", "reason", "batch")
+
+
+def write_fit(
+    verdicts: Sequence[StrPath],
+    split: Mapping[str, Any],
+    out: StrPath,
+) -> None:
+    """Write the training and val episodes of a split: all that a training may know of it.
+
+    Args:
+        verdicts: verdict files of the batches that may give training episodes.
+        split: one of `config.splits`.
+        out: Parquet file to write: episode_id, host_id, profile, sample_name, part, batch, sha256.
+
+    Raises:
+        StoreError: there is no episode to train on.
+    """
+    episodes = assign(_usable(verdicts), split)
+    fit = episodes.filter(pl.col("part").is_in(["train", "val"])).drop("reason")
+    if fit.filter(pl.col("part") == "train").is_empty():
+        raise StoreError(
+            f"split {split['name']}: no usable episode to train on"
+            + (f" on {', '.join(split['train_hosts'])}" if split["recipe"] == "host" else "")
+            + "; results/validation.md says why episodes are not usable"
+        )
+    files.write_parquet(out, fit, {"kind": "cis490.fit", "sha256": split_hash(fit)})
+
+
+def write_split(
+    verdicts: Sequence[StrPath],
+    split: Mapping[str, Any],
+    *,
+    fit: StrPath,
+    parquet: StrPath,
+    json: StrPath,
+) -> None:
+    """Write each usable episode's part, and a summary of the split.
+
+    Args:
+        verdicts: verdict files of all batches.
+        split: one of `config.splits`.
+        fit: what `write_fit` wrote.
+        parquet: file to write: episode_id, host_id, profile, sample_name, part, reason, batch.
+        json: file to write: name, recipe, hosts, counts by profile, untested_profiles, excluded
+            (episodes by reason), sha256.
+    """
+    episodes = assign(_usable(verdicts), split)
+    known = pl.read_parquet(fit)
+    mine = episodes.filter(pl.col("part").is_in(["train", "val"])).drop("reason")
+    assert mine.sort("episode_id").equals(known.sort("episode_id")), (
+        "the training part of a split must not depend on other episodes"
+    )
+    files.write_parquet(parquet, episodes.select(_COLUMNS), {"kind": "cis490.split"})
+    files.write_json(json, summary(episodes, split))
+
+
+def assign(episodes: pl.DataFrame, split: Mapping[str, Any]) -> pl.DataFrame:
+    """Give each episode its part.
+
+    Args:
+        episodes: rows of validation.parquet, usable ones, in order of first appearance.
+        split: one of `config.splits`.
+
+    Returns:
+        `episodes`' ids, host, profile, sample, batch and sha256 with `part` ("train", "val", "test"
+        or "excluded") and `reason` (why excluded, else null), in the same order.
+    """
+    rows = episodes.select(
+        "episode_id", "host_id", "profile", "sample_name", "started_wall_ns", "batch", "sha256"
+    ).to_dicts()
+    parts = _RECIPES[split["recipe"]](rows, split)
+    training = [row for row in rows if parts[row["episode_id"]] == ("train", None)]
+    for episode_id in _one_of_each_block(training, split["val_fraction"], ("host_id", "profile")):
+        parts[episode_id] = ("val", None)
+    assert len(parts) == len(rows), "an episode in two parts"
+    return pl.DataFrame(
+        [
+            {**row, "part": parts[row["episode_id"]][0], "reason": parts[row["episode_id"]][1]}
+            for row in rows
+        ],
+        {
+            **{name: pl.String() for name in ("episode_id", "host_id", "profile", "sample_name")},
+            **{name: pl.String() for name in ("part", "reason", "batch", "sha256")},
+        },
+    )
+
+
+Row = dict[str, Any]
+Parts = dict[str, tuple[str, str | None]]
+
+
+def _by_host(rows: Sequence[Row], split: Mapping[str, Any]) -> Parts:
+    """Train on some hosts, test on others."""
+    parts: Parts = {}
+    for row in rows:
+        if row["host_id"] in split["test_hosts"]:
+            parts[row["episode_id"]] = ("test", None)
+        elif row["host_id"] in split["train_hosts"]:
+            parts[row["episode_id"]] = ("train", None)
+        else:
+            reason = f"host {row['host_id']} is in neither train_hosts nor test_hosts"
+            parts[row["episode_id"]] = ("excluded", reason)
+    return parts
+
+
+def _by_sample(rows: Sequence[Row], split: Mapping[str, Any]) -> Parts:
+    """Of each profile hold one program out, over all hosts; of the controls a share by episode."""
+    names: dict[str, set[str]] = {}
+    for row in rows:
+        names.setdefault(row["profile"], set()).add(row["sample_name"])
+    held_out = {
+        profile: min(samples, key=lambda name: _hash(f"{profile}/{name}"))
+        for profile, samples in names.items()
+        if profile != CONTROL and len(samples) >= split["min_samples"]
+    }
+    controls = [row for row in rows if row["profile"] == CONTROL]
+    tested = set(_one_of_each_block(controls, split["test_fraction"], ("host_id",)))
+    parts: Parts = {}
+    for row in rows:
+        profile = row["profile"]
+        if profile != CONTROL and profile not in held_out:
+            reason = f"profile {profile} has fewer than {split['min_samples']} sample names"
+            parts[row["episode_id"]] = ("excluded", reason)
+        elif row["episode_id"] in tested or held_out.get(profile) == row["sample_name"]:
+            parts[row["episode_id"]] = ("test", None)
+        else:
+            parts[row["episode_id"]] = ("train", None)
+    return parts
+
+
+def _by_time(rows: Sequence[Row], split: Mapping[str, Any]) -> Parts:
+    """Of each host test on the last episodes; the one before them is left out as embargo."""
+    parts: Parts = {row["episode_id"]: ("train", None) for row in rows}
+    for group in _groups(rows, ("host_id",)):
+        ordered = sorted(group, key=lambda row: (row["started_wall_ns"], row["episode_id"]))
+        n_test = round(len(ordered) * split["test_fraction"])
+        for row in ordered[len(ordered) - n_test :]:
+            parts[row["episode_id"]] = ("test", None)
+        if 0 < n_test < len(ordered):
+            embargo = ordered[len(ordered) - n_test - 1]
+            parts[embargo["episode_id"]] = ("excluded", "embargo before the test part")
+    return parts
+
+
+_RECIPES: Final = {"host": _by_host, "sample": _by_sample, "time": _by_time}
+
+
+def _one_of_each_block(rows: Sequence[Row], fraction: float, by: tuple[str, ...]) -> Iterable[str]:
+    """Within each group, each complete block of round(1/fraction) episodes gives the one whose id
+    has the smallest hash: a new arrival never changes what an earlier block gave.
+    """
+    size = round(1 / fraction)
+    for group in _groups(rows, by):
+        for start in range(0, len(group) - size + 1, size):
+            yield min((row["episode_id"] for row in group[start : start + size]), key=_hash)
+
+
+def _groups(rows: Sequence[Row], by: tuple[str, ...]) -> Iterable[list[Row]]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    return groups.values()
+
+
+def summary(episodes: pl.DataFrame, split: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of splits/<split>.json; `episodes` as `assign` returns them."""
+    counts: dict[str, dict[str, int]] = {}
+    for profile, part in episodes.select("profile", "part").iter_rows():
+        counts.setdefault(profile, dict.fromkeys(PARTS, 0))[part] += 1
+    excluded = episodes.filter(pl.col("part") == "excluded")["reason"].to_list()
+    by_host = split["recipe"] == "host"
+    hosts = sorted(set(episodes["host_id"]))
+    return {
+        "kind": "cis490.split",
+        "version": 1,
+        "name": split["name"],
+        "recipe": split["recipe"],
+        "train_hosts": split["train_hosts"] if by_host else hosts,
+        "test_hosts": split["test_hosts"] if by_host else hosts,
+        "counts": counts,
+        "untested_profiles": sorted(p for p, of_part in counts.items() if not of_part["test"]),
+        "excluded": {reason: excluded.count(reason) for reason in sorted(set(excluded))},
+        "sha256": split_hash(episodes),
+    }
+
+
+def split_hash(episodes: pl.DataFrame) -> str:
+    """Hash of which content is in which part, in no particular order."""
+    lines = sorted("\t".join(row) for row in episodes.select("episode_id", "sha256", "part").rows())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _usable(verdicts: Sequence[StrPath]) -> pl.DataFrame:
+    rows = pl.concat([pl.read_parquet(path) for path in verdicts])
+    return rows.filter(pl.col("status").is_in(["accepted", "degraded"]))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
