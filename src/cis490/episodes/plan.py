@@ -36,38 +36,75 @@ def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, str]:
         The host_id of each batch, in order.
 
     Raises:
-        StoreError: there is no store or nothing in it, or a host of a split is not in it.
+        StoreError: as `read_store`, or a host of a split is not in the store.
     """
-    store, folder = Path(config["store"]), Path(folder)
-    index = read_index(store)
-    found = _files(store)
-    pinned, pin_report = _apply_pin(index.records, config["store_pin"])
-    followable = [record for record in pinned if record.problem is None]
-    _require_hosts(config, {record.content["host_id"] for record in followable})
-
-    batches: dict[str, str] = {}
-    for host_id, records in _by_host(followable).items():
-        size = config["batch"]["episodes"]
-        for number, start in enumerate(range(0, len(records), size)):
-            batch = f"{host_id}-{number:05d}"
-            batches[batch] = host_id
-            manifest = {
-                "batch": batch,
-                "host_id": host_id,
-                "episodes": [_entry(record, found) for record in records[start : start + size]],
-            }
-            path = folder / "batches" / f"{batch}.json"
-            files.write_if_changed(path, files.to_json(manifest))
-    report = _report(index, pinned, found) | {"pin": pin_report}
+    manifests, report = read_store(config)
+    hosts = {manifest["host_id"] for manifest in manifests}
+    _require_hosts(config, hosts)
+    folder = Path(folder)
+    for manifest in manifests:
+        path = folder / "batches" / f"{manifest['batch']}.json"
+        files.write_if_changed(path, files.to_json(manifest))
+    batches: dict[str, str] = {m["batch"]: m["host_id"] for m in manifests}
     files.write_if_changed(folder / "index.json", files.to_json(report))
     files.write_if_changed(folder / "batches.json", files.to_json(batches))
     return batches
+
+
+def read_store(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The manifests of a store's batches, and what is wrong with its index.
+
+    Args:
+        config: a resolved config; `store`, `store_pin` and `batch.episodes` are used.
+
+    Returns:
+        For each batch: batch, host_id and episodes (`validate.Entry`, and the file's size and
+        time); and a mapping of the records that cannot be followed, torn lines, superseded records,
+        unindexed files, and what a pin leaves out.
+
+    Raises:
+        StoreError: there is no store or nothing in it, or the pin cannot be used.
+    """
+    store = Path(config["store"])
+    index = read_index(store)
+    found = _files(store)
+    records, pin = _apply_pin(index.records, config["store_pin"])
+    size = config["batch"]["episodes"]
+    manifests = [
+        {
+            "batch": f"{host_id}-{number:05d}",
+            "host_id": host_id,
+            "episodes": [_entry(record, found) for record in of_host[start : start + size]],
+        }
+        for host_id, of_host in _by_host(record for record in records if record.problem is None)
+        for number, start in enumerate(range(0, len(of_host), size))
+    ]
+    return manifests, _report(index, records, found) | {"pin": pin}
 
 
 def read_batches(folder: StrPath) -> dict[str, str]:
     """The host_id of each batch, in order, as `plan` left it."""
     batches: dict[str, str] = files.read_json(Path(folder) / "batches.json")
     return batches
+
+
+def batches_of(
+    split: Mapping[str, Any], batches: Mapping[str, str], parts: Iterable[str]
+) -> list[str]:
+    """The batches that can hold episodes of these parts ("train", "test") of a split.
+
+    With the recipe "host" this is known before anything is decoded, so that new episodes of a test
+    host never touch what a training reads.
+
+    Args:
+        split: one of `config.splits`.
+        batches: the host_id of each batch.
+        parts: "train" (which gives val too) or "test".
+    """
+    if split["recipe"] != "host":
+        return list(batches)
+    hosts = {host_id for part in parts for host_id in split[f"{part}_hosts"]}
+    return [batch for batch, host_id in batches.items() if host_id in hosts]
 
 
 def _files(store: Path) -> Found:
@@ -102,11 +139,11 @@ def _entry(record: Record, found: Found) -> dict[str, Any]:
     }
 
 
-def _by_host(records: Iterable[Record]) -> dict[str, list[Record]]:
+def _by_host(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     by_host: dict[str, list[Record]] = {}
     for record in records:
         by_host.setdefault(record.content["host_id"], []).append(record)
-    return dict(sorted(by_host.items()))
+    return sorted(by_host.items())
 
 
 def _require_hosts(config: Mapping[str, Any], there: set[str]) -> None:

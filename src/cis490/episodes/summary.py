@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -36,6 +37,13 @@ def gather(
         parquet: validation.parquet, one row an indexed episode.
         markdown: validation.md.
     """
+    table = tabulate([pl.read_parquet(Path(path)) for path in verdicts], index_report)
+    files.write_parquet(parquet, table, {"kind": "cis490.validation", "version": "1"})
+    files.write_text(markdown, render(table, index_report))
+
+
+def tabulate(verdicts: Sequence[pl.DataFrame], index_report: Mapping[str, Any]) -> pl.DataFrame:
+    """One row an indexed episode: the verdicts, then the records that cannot be followed."""
     invalid = [
         dict.fromkeys(VERDICT_SCHEMA)
         | {key: record[key] for key in ("episode_id", "host_id", "sha256", "size_bytes")}
@@ -43,12 +51,9 @@ def gather(
         | {"detail": [f"index line {record['line']}: {record['problem']}"]}
         for record in index_report["invalid"]
     ]
-    frames = [pl.read_parquet(path) for path in verdicts]
-    table = pl.concat(
-        [pl.DataFrame(schema=VERDICT_SCHEMA), *frames, pl.DataFrame(invalid, VERDICT_SCHEMA)]
+    return pl.concat(
+        [pl.DataFrame(schema=VERDICT_SCHEMA), *verdicts, pl.DataFrame(invalid, VERDICT_SCHEMA)]
     )
-    files.write_parquet(parquet, table, {"kind": "cis490.validation", "version": "1"})
-    files.write_text(markdown, render(table, index_report))
 
 
 def downgraded_hosts(validation: pl.DataFrame) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from cis490 import files
@@ -79,13 +80,12 @@ def collect(episodes: list[Episode]) -> dict[str, pl.DataFrame]:
     """Put the episodes of a batch into one frame a table."""
     frames = {"episodes": pl.DataFrame([e.header for e in episodes], COLUMNS["episodes"])}
     for table in TABLES[1:]:
-        parts = [
-            episode.tables[table].select(pl.lit(i, pl.UInt32).alias("episode"), pl.all())
-            for i, episode in enumerate(episodes)
-            if table in episode.tables
-        ]
-        empty = pl.DataFrame(schema={"episode": pl.UInt32(), **COLUMNS[table]})
-        frames[table] = pl.concat([empty, *parts], how="vertical_relaxed")
+        parts = [episode.tables.get(table) for episode in episodes]
+        heights = [0 if part is None else part.height for part in parts]
+        ordinals = pl.Series("episode", np.repeat(np.arange(len(parts), dtype=np.uint32), heights))
+        empty = pl.DataFrame(schema=COLUMNS[table])
+        rows = [empty, *(part for part in parts if part is not None)]
+        frames[table] = pl.concat(rows, how="vertical_relaxed").insert_column(0, ordinals)
     return frames
 
 

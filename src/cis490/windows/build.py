@@ -226,27 +226,25 @@ def _relative(rows: pl.DataFrame, header: Mapping[str, Any]) -> NDArray[np.int64
     """Times of rows in ns after the start. Of the two clocks only the wall clock is common."""
     started = header["started_wall_ns"]
     wall: NDArray[np.int64] = rows["t_wall_ns"].to_numpy()
-    near: NDArray[np.int64] = np.clip(wall, started - _FAR_NS, started + _FAR_NS)
-    return near - started
+    times: NDArray[np.int64] = np.clip(wall, started - _FAR_NS, started + _FAR_NS) - started
+    return times
 
 
 def _episodes(frames: Tables) -> Iterator[tuple[dict[str, Any], dict[str, pl.DataFrame]]]:
     """Each episode of a batch with its rows of each table."""
     headers = frames["episodes"].to_dicts()
-    ordinals = pl.Series(range(len(headers)), dtype=pl.UInt32)
+    ordinals = pl.Series(range(len(headers) + 1), dtype=pl.UInt32)
     bounds = {
-        name: (
-            frames[name]["episode"].search_sorted(ordinals, side="left").to_list(),
-            frames[name]["episode"].search_sorted(ordinals, side="right").to_list(),
-        )
+        name: frames[name]["episode"].search_sorted(ordinals, side="left").to_list()
         for name in telemetry.TABLES[1:]
     }
+    rows = {name: frames[name].drop("episode") for name in bounds}
     for i, header in enumerate(headers):
         yield (
             header,
             {
-                name: frames[name].slice(low[i], high[i] - low[i]).drop("episode")
-                for name, (low, high) in bounds.items()
+                name: rows[name].slice(bound[i], bound[i + 1] - bound[i])
+                for name, bound in bounds.items()
             },
         )
 

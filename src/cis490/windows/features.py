@@ -26,11 +26,11 @@ def summarise(
         the share of steps without a value. A level needs 1 valid step, a spread 2, a trend 3, else
         NaN. Magnitudes beyond float32 are cut to its largest.
     """
-    n_steps = values.shape[-1]
+    n_windows, n_channels, n_steps = values.shape
     x = np.where(mask, values, 0.0).astype(np.float64, copy=False)
     count = mask.sum(axis=-1)
     seconds = np.arange(n_steps) / hz
-    out = np.empty((*values.shape[:-1], len(STATISTICS)))
+    out = np.empty((n_windows, n_channels, len(STATISTICS)))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean = x.sum(axis=-1) / count
         deviation = np.where(mask, x - mean[..., None], 0.0)
@@ -44,5 +44,5 @@ def summarise(
         out[..., 3] = np.where(count >= 1, np.where(mask, x, -np.inf).max(axis=-1), np.nan)
         out[..., 4] = np.where(count >= 3, trend, np.nan)
         out[..., 5] = 1.0 - count / n_steps
-        flat = out.reshape(*values.shape[:-2], -1)
+        flat = out.reshape(n_windows, n_channels * len(STATISTICS))
         return np.clip(flat, -_LARGEST, _LARGEST).astype(np.float32)

@@ -1,0 +1,51 @@
+# `make run` and `make test` are each a whole first command after `git clone`.
+# An environment of your own, with your own torch: make run VENV=/path/to/it
+
+PYTHON ?= python3
+VENV   ?= .venv
+CORES  ?= $(shell nproc 2>/dev/null || echo 2)
+BIN    := $(VENV)/bin
+SMK    := $(BIN)/snakemake
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test lint setup setup-dev clean
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: setup ## set up, run the workflow on the sample store, show the report's first page
+	PATH="$(abspath $(BIN)):$$PATH" $(SMK) --cores $(CORES) --resources gpu=1
+	@$(BIN)/cis490 report
+
+test: setup-dev ## set up and run all tests
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+lint: setup-dev ## ruff, snakefmt, mypy, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" $(SMK) --lint
+
+setup: $(VENV)/.run-ready ## make the virtual environment
+setup-dev: $(VENV)/.dev-ready
+
+$(VENV)/.run-ready: envs/requirements.txt envs/requirements-torch.txt envs/requirements-xgboost.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "cis490 needs Python 3.11 or newer; name one: make run PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r envs/requirements.txt
+	@$(BIN)/python -c 'import torch' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet -r envs/requirements-torch.txt
+	@$(BIN)/python -c 'import xgboost' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet -r envs/requirements-xgboost.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev-ready: $(VENV)/.run-ready envs/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r envs/requirements-dev.txt
+	@touch $@
+
+clean: ## remove the results and Snakemake's notes on them, and keep the environment
+	rm -rf results .snakemake

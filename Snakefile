@@ -1,0 +1,30 @@
+"""From a store of episodes to a report on how well detectors do on machines they have never seen.
+
+    snakemake --cores 16 --resources gpu=1
+
+The rules stand in the order of the data; rules/common.smk reads the settings and plans the batches.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.5")
+
+
+include: "rules/common.smk"
+include: "rules/episodes.smk"
+include: "rules/windows.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/validation.parquet",
+        "results/validation.md",
+        "results/report/comparison_v2.md",
+        expand("results/eval/{split}/metrics.parquet", split=SPLITS),
+
+
+onsuccess:
+    show_headline("results/report/comparison_v2.md")

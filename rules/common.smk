@@ -1,0 +1,108 @@
+"""What the rules share: settings, the plan of batches, and which code decides what each rule makes.
+
+Needs: config.yaml beside the Snakefile, overridden by --configfile and --config.
+Makes: results/plan/, in the main process only, before any job.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(workflow.basedir).resolve()
+SOURCE = REPOSITORY / "src"
+
+# The code that the params hash is the code that runs, whatever else is installed; and the clone is
+# only read: compiled files go to the working directory. Jobs run side by side, each with the threads
+# that its rule names.
+sys.path.insert(0, str(SOURCE))
+sys.pycache_prefix = str(Path(".snakemake/pycache").resolve())
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")])),
+    PYTHONPYCACHEPREFIX=sys.pycache_prefix,
+    POLARS_MAX_THREADS="1",
+)
+
+from cis490.code import code_hash
+from cis490.config import resolve, splits
+from cis490.episodes.plan import batches_of, plan, read_batches
+from cis490.errors import Cis490Error
+from cis490.hardware import may_use_gpu
+
+try:
+    config.update(resolve(config, default_file=REPOSITORY / "config.yaml"))
+    SPLITS = {split["name"]: split for split in splits(config)}
+    if workflow.is_main_process:
+        plan(config, "results/plan")
+    BATCHES = read_batches("results/plan")
+except Cis490Error as error:
+    sys.exit(f"error: {error}")
+
+MODELS = [f"{model}_{mode}" for model in config["models"] for mode in config["modes"]]
+TABLES = ["episodes", "labels", "proc", "qmp", "guest", "netflow", "exec"]
+
+# Which parts of src/cis490 decide what a rule makes; a test holds this against the imports.
+CODE = {
+    "ingest": [
+        "channels.py",
+        *(
+            f"episodes/{name}.py"
+            for name in "faults ingest parse tarball telemetry validate".split()
+        ),
+    ],
+    "gather": [
+        "channels.py",
+        *(
+            f"episodes/{name}.py"
+            for name in "faults parse summary tarball telemetry validate".split()
+        ),
+    ],
+    "schema": ["channels.py", "schema.py"],
+    "windows": ["channels.py", "schema.py", "windows", "episodes/telemetry.py"],
+    "fit": ["splits.py"],
+    "split": ["splits.py"],
+    "train": ["channels.py", "schema.py", "models", "training", "windows"],
+    "predict": ["channels.py", "schema.py", "models", "training", "windows"],
+    "evaluate": ["channels.py", "evaluation", "models/preprocess.py"],
+    "report": [
+        "channels.py",
+        "episodes",
+        "evaluation",
+        "models/preprocess.py",
+        "report",
+    ],
+}
+
+
+wildcard_constraints:
+    batch=r"[A-Za-z0-9][A-Za-z0-9._-]*-\d+",
+    split=r"[A-Za-z0-9][A-Za-z0-9_-]*",
+    architecture="|".join(config["models"]),
+    mode="|".join(config["modes"]),
+
+
+def code_of(rule):
+    """Hash of the code that decides what a rule makes."""
+    script = REPOSITORY / "workflow/scripts" / f"{rule}.py"
+    return code_hash([script, *(SOURCE / "cis490" / part for part in CODE[rule])])
+
+
+def of_batches(pattern, *parts):
+    """Input function: `pattern` for each batch that can hold `parts` of the wildcard split."""
+    return lambda wildcards: expand(
+        pattern, batch=batches_of(SPLITS[wildcards.split], BATCHES, parts)
+    )
+
+
+def gpus(wildcards):
+    """GPUs that a training takes: networks one, unless trainings run on the CPU."""
+    return int(
+        wildcards.architecture != "gbt" and may_use_gpu(config["training"]["device"])
+    )
+
+
+def show_headline(report):
+    """Print the report's first page and where the rest of it is."""
+    path = Path(report)
+    if path.exists():
+        print(path.read_text().split("<!-- end of headline -->")[0].rstrip())
+        print(f"\nReport: {path.resolve()}")

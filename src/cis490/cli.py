@@ -1,0 +1,284 @@
+"""The steps by hand, on the same functions and the same files as the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cis490 import __version__
+from cis490.channels import MODES
+from cis490.config import read_yaml, resolve, splits
+from cis490.episodes.plan import batches_of, plan, read_batches, read_store
+from cis490.errors import Cis490Error, ConfigError
+from cis490.logs import MILESTONE, logger
+
+T = TypeVar("T")
+
+_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
+ARCHITECTURES = ("gbt", "mlp", "cnn", "gru", "lstm", "transformer")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `cis490`; a known error is one line on stderr and exit code 1."""
+    options = _parser().parse_args(arguments)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO if options.verbose else MILESTONE)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except Cis490Error as error:
+        sys.exit(f"error: {error}")
+    except BrokenPipeError:  # `cis490 inspect … | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cis490",
+        description="From a store of recorded episodes to malware detectors: the workflow's steps "
+        "by hand. The whole way is `snakemake --cores 16 --resources gpu=1`.",
+    )
+    parser.add_argument("--version", action="version", version=f"cis490 {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    validate = _command(commands, "validate", _validate, "judge every episode of a store")
+    validate.add_argument("store", type=Path, metavar="STORE", help="folder of episodes")
+    validate.add_argument("--out", type=Path, help="also write the verdicts to this Parquet file")
+
+    inspect = _command(commands, "inspect", _inspect, "say what is in one episode")
+    inspect.add_argument("episode", type=Path, metavar="EPISODE", help="a file ….tar.zst")
+    inspect.add_argument("--plot", type=Path, metavar="OUT", help="also draw it (.png, .svg, .pdf)")
+
+    ingest = _command(
+        commands, "ingest", _ingest, "decode a store: verdicts, telemetry, features, tensors, splits"
+    )
+    train = _command(commands, "train", _train, "train one architecture in one mode, and predict")
+    train.add_argument("architecture", choices=ARCHITECTURES)
+    train.add_argument("mode", choices=list(MODES))
+    evaluate = _command(commands, "evaluate", _evaluate, "score what is trained, write the report")
+    for command in (train, evaluate):
+        command.add_argument("--split", help="name of the split (default: the primary one)")
+    report = _command(commands, "report", _report, "print the first page of the report")
+    for command in (ingest, train, evaluate, report):
+        command.add_argument(
+            "--results", type=Path, default=Path("results"), help="folder (default: results)"
+        )
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    parser.add_argument("--configfile", type=Path, help="settings that differ from config.yaml")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say each thing that happens")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _config(options: argparse.Namespace, **overrides: Any) -> dict[str, Any]:
+    user = read_yaml(options.configfile) if options.configfile else {}
+    default = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else None
+    return resolve({**user, **overrides}, default_file=default)
+
+
+def _progress(items: Iterable[T], n: int, what: str) -> Iterator[T]:
+    """Count on a terminal; silent elsewhere."""
+    shown = sys.stderr.isatty()
+    for i, item in enumerate(items):
+        if shown:
+            print(f"\r{what} {i}/{n}", end="", file=sys.stderr, flush=True)
+        yield item
+    if shown:
+        print(f"\r{what} {n}/{n}", file=sys.stderr)
+
+
+def _validate(options: argparse.Namespace) -> None:
+    import polars as pl
+
+    from cis490 import files
+    from cis490.episodes.summary import render, tabulate
+    from cis490.episodes.tarball import Limits
+    from cis490.episodes.validate import VERDICT_SCHEMA, Entry, examine
+
+    config = _config(options, store=str(options.store))
+    manifests, index_report = read_store(config)
+    entries = [(m["batch"], Entry.from_manifest(e)) for m in manifests for e in m["episodes"]]
+    limits = Limits.from_config(config)
+    rows = [
+        examine(entry, config["store"], limits)[0].row(batch)
+        for batch, entry in _progress(entries, len(entries), "episodes")
+    ]
+    table = tabulate([pl.DataFrame(rows, VERDICT_SCHEMA)], index_report)
+    if options.out:
+        files.write_parquet(options.out, table)
+    print(render(table, index_report), end="")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from cis490.episodes.describe import describe, plot, read_episode
+    from cis490.episodes.tarball import Limits
+    from cis490.schema import Schema
+
+    config = _config(options)
+    schema = Schema.from_config(config)
+    verdict, episode = read_episode(options.episode, Limits.from_config(config))
+    print(describe(options.episode, verdict, episode, schema), end="")
+    if options.plot and episode is not None:
+        plot(episode, schema, options.plot)
+        print(f"\nPicture: {options.plot}")
+    if episode is None:
+        sys.exit(1)
+
+
+def _ingest(options: argparse.Namespace) -> None:
+    from cis490 import files
+    from cis490.episodes.ingest import ingest
+    from cis490.episodes.summary import gather
+    from cis490.episodes.tarball import Limits
+    from cis490.schema import Schema
+    from cis490.splits import write_fit, write_split
+    from cis490.windows.build import build
+
+    config, results = _config(options), options.results
+    batches = plan(config, results / "plan")
+    schema = Schema.from_config(config)
+    files.write_json(results / "schema.json", schema.to_dict())
+    for batch in _progress(batches, len(batches), "batches"):
+        ingest(
+            files.read_json(results / f"plan/batches/{batch}.json"),
+            store=config["store"],
+            limits=Limits.from_config(config),
+            verdicts=results / f"verdicts/{batch}.parquet",
+            folder=results / f"telemetry/{batch}",
+        )
+        build(
+            results / f"telemetry/{batch}",
+            schema,
+            features=results / f"features/{batch}.parquet",
+            tensors=results / f"tensors/{batch}.safetensors",
+        )
+    verdicts = {batch: results / f"verdicts/{batch}.parquet" for batch in batches}
+    gather(
+        list(verdicts.values()),
+        files.read_json(results / "plan/index.json"),
+        parquet=results / "validation.parquet",
+        markdown=results / "validation.md",
+    )
+    for split in splits(config):
+        name = split["name"]
+        fit = results / f"splits/{name}_fit.parquet"
+        write_fit([verdicts[b] for b in batches_of(split, batches, ["train"])], split, fit)
+        write_split(
+            list(verdicts.values()),
+            split,
+            fit=fit,
+            parquet=results / f"splits/{name}.parquet",
+            json=results / f"splits/{name}.json",
+        )
+    print(f"{results}/validation.md says what the store holds")
+
+
+def _split(options: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    named = {split["name"]: split for split in splits(config)}
+    name = options.split or next(iter(named))
+    if name not in named:
+        raise ConfigError(f"no split {name}; there are {', '.join(named)}")
+    return named[name]
+
+
+def _windows(results: Path, split: dict[str, Any], *parts: str) -> tuple[list[Path], list[Path]]:
+    try:
+        batches = batches_of(split, read_batches(results / "plan"), parts)
+    except FileNotFoundError:
+        raise Cis490Error(f"{results} holds no plan: run `cis490 ingest` first") from None
+    return (
+        [results / f"features/{batch}.parquet" for batch in batches],
+        [results / f"tensors/{batch}.safetensors" for batch in batches],
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    from cis490.training.predict import predict
+    from cis490.training.train import train
+
+    config, results = _config(options), options.results
+    split = _split(options, config)
+    name, model = split["name"], f"{options.architecture}_{options.mode}"
+    features, tensors = _windows(results, split, "train")
+    train(
+        options.architecture,
+        options.mode,
+        schema_file=results / "schema.json",
+        fit_file=results / f"splits/{name}_fit.parquet",
+        features=features,
+        tensors=tensors,
+        config=config,
+        out=results / f"models/{name}/{model}",
+    )
+    features, tensors = _windows(results, split, "train", "test")
+    predict(
+        model_dir=results / f"models/{name}/{model}",
+        schema_file=results / "schema.json",
+        split_file=results / f"splits/{name}.parquet",
+        features=features,
+        tensors=tensors,
+        config=config,
+        out=results / f"predictions/{name}/{model}.parquet",
+        latency_out=results / f"predictions/{name}/{model}_latency.json",
+    )
+    print(f"{results}/models/{name}/{model}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cis490.evaluation.evaluate import evaluate
+    from cis490.report.comparison import write_comparison
+
+    config, results = _config(options), options.results
+    split = _split(options, config)
+    name = split["name"]
+    models = sorted(path.parent.name for path in (results / f"models/{name}").glob("*/model.json"))
+    if not models:
+        raise Cis490Error(f"{results}/models/{name} holds no model: run `cis490 train` first")
+    features, _ = _windows(results, split, "train", "test")
+    predictions = results / f"predictions/{name}"
+    out = results / f"eval/{name}"
+    evals = [out / f"{model}_eval.json" for model in models]
+    evaluate(
+        split_file=results / f"splits/{name}.parquet",
+        split_json=results / f"splits/{name}.json",
+        features=features,
+        predictions=[predictions / f"{model}.parquet" for model in models],
+        latencies=[predictions / f"{model}_latency.json" for model in models],
+        models=[results / f"models/{name}/{model}/model.json" for model in models],
+        metrics=out / "metrics.parquet",
+        pairwise=out / "pairwise.parquet",
+        evals=evals,
+        replicates=config["evaluation"]["replicates"],
+    )
+    write_comparison(
+        validation=results / "validation.parquet",
+        splits=[results / f"splits/{name}.json"],
+        metrics=[out / "metrics.parquet"],
+        pairwise=[out / "pairwise.parquet"],
+        evals=evals,
+        out=results / "report/comparison_v2.md",
+    )
+    _report(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from cis490.report.headline import print_headline
+
+    print_headline(options.results / "report/comparison_v2.md")

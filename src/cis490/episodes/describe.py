@@ -1,0 +1,177 @@
+"""What is in one episode, for people: as text, and as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cis490.channels import CHANNELS, PHASES
+from cis490.episodes import tarball
+from cis490.episodes.faults import Undecodable
+from cis490.episodes.store import SUFFIX
+from cis490.episodes.summary import markdown_table
+from cis490.episodes.tarball import Limits
+from cis490.episodes.telemetry import Episode
+from cis490.episodes.validate import Entry, Verdict, examine
+from cis490.errors import StoreError
+from cis490.schema import Schema
+from cis490.windows.build import windows_of
+from cis490.windows.shards import TensorShard
+
+_PHASE_COLOURS = dict(zip(PHASES, ("#e8e8e8", "#fde3a7", "#f5b880", "#e8968a", "#b9cbe6"), strict=True))
+_SOURCE_COLOURS = {"proc": "#1b6ca8", "qmp": "#3b7d3b", "guest": "#8a4f9e", "netflow": "#b0562f"}
+
+
+def read_episode(path: Path, limits: Limits) -> tuple[Verdict, Episode | None]:
+    """Judge one file by itself: ids, size and sum are taken from the file, not from an index.
+
+    Raises:
+        StoreError: there is no such file.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; name an episode, <host_id>/<episode_id>{SUFFIX}")
+    episode_id, host_id = path.name.removesuffix(SUFFIX), path.resolve().parent.name
+    sha256, size = None, None
+    try:
+        found = tarball.read(path, limits)
+        sha256, size = found.sha256, found.size_bytes
+        meta = json.loads(found.members.get("meta.json", b"{}"))
+        episode_id, host_id = str(meta["episode_id"]), str(meta["host_id"])
+    except (Undecodable, ValueError, KeyError, TypeError, RecursionError):
+        pass  # whatever it is, examine says it in its own words
+    entry = Entry(episode_id, host_id, path.name, sha256 or "", size or 0, 1, line=0)
+    return examine(entry, path.resolve().parent, limits)
+
+
+def describe(path: Path, verdict: Verdict, episode: Episode | None, schema: Schema) -> str:
+    """What is in an episode: verdict, phases, sources and channels, as Markdown tables."""
+    parts = [f"# {verdict.host_id}/{verdict.episode_id}\n", f"{path}\n", f"Verdict: {verdict.status}"]
+    parts += [f"- {fault.code}: {fault.text}" for fault in verdict.faults]
+    if episode is None:
+        return "\n".join(parts) + "\n"
+    meta = json.loads(episode.header["meta"])
+    about = [f"profile {verdict.profile}", f"sample {verdict.sample_name}"]
+    about += [f"background {', '.join(map(str, meta['background']))}"] if meta.get("background") else []
+    _, _, shard = windows_of(episode.header, episode.tables, schema)
+    parts += [
+        f"\n{'; '.join(about)}\n",
+        "## Phases\n",
+        markdown_table(["phase", "from s", "to s"], _phases(episode)),
+        "## Sources\n",
+        markdown_table(["source", "rows", "rows/s", "largest gap s"], _sources(episode)),
+        f"## Channels on the {schema.hz} Hz grid (counters and flows per second)\n",
+        markdown_table(
+            ["channel", "kind", "trust", "min", "mean", "max", "missing %"], _channels(shard)
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _seconds(episode: Episode, rows: pl.DataFrame) -> Any:
+    return (rows["t_wall_ns"].to_numpy() - episode.header["started_wall_ns"]) / 1e9
+
+
+def _phases(episode: Episode) -> list[list[str]]:
+    labels = episode.tables["labels"]
+    begins = [max(float(t), 0.0) for t in _seconds(episode, labels)]
+    end = (episode.header["ended_wall_ns"] - episode.header["started_wall_ns"]) / 1e9
+    ends = [*begins[1:], end]
+    return [
+        [phase, f"{begin:.1f}", f"{stop:.1f}"]
+        for phase, begin, stop in zip(labels["phase"], begins, ends, strict=True)
+    ]
+
+
+def _sources(episode: Episode) -> list[list[Any]]:
+    duration = (episode.header["ended_wall_ns"] - episode.header["started_wall_ns"]) / 1e9
+    rows = []
+    for source, table in episode.tables.items():
+        if source == "labels":
+            continue
+        gaps = np.diff(_seconds(episode, table))
+        largest = f"{gaps.max():.2f}" if gaps.size else "-"
+        rows.append([source, table.height, f"{table.height / duration:.1f}", largest])
+    return rows
+
+
+def _channels(shard: TensorShard) -> list[list[str]]:
+    rows = []
+    for channel, values, mask in zip(CHANNELS, shard.values, shard.mask, strict=True):
+        there = values[mask]
+        levels = (
+            [f"{v:.4g}" for v in (there.min(), there.mean(), there.max())]
+            if there.size
+            else ["-"] * 3
+        )
+        missing = 100 * (1 - there.size / max(values.size, 1))
+        rows.append([channel.key, channel.kind, channel.trust, *levels, f"{missing:.0f}"])
+    return rows
+
+
+def plot(episode: Episode, schema: Schema, out: Path) -> None:
+    """Draw all channels of an episode over its phases into a picture.
+
+    Args:
+        episode: a usable episode.
+        schema: the grid.
+        out: the picture; its suffix says the format (.png, .svg, .pdf).
+
+    Raises:
+        StoreError: the picture cannot be written.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    _, _, shard = windows_of(episode.header, episode.tables, schema)
+    columns = 4
+    figure, axes = plt.subplots(
+        -(-len(CHANNELS) // columns), columns, figsize=(16, 20), sharex=True, squeeze=False
+    )
+    seconds = np.arange(shard.values.shape[1]) / schema.hz
+    phases = [(name, float(a), float(b)) for name, a, b in _phases(episode)]
+    for axis in axes.flat[len(CHANNELS) :]:
+        axis.axis("off")
+    for axis, channel, values, mask in zip(
+        axes.flat, CHANNELS, shard.values, shard.mask, strict=False
+    ):
+        for phase, begin, end in phases:
+            axis.axvspan(begin, end, color=_PHASE_COLOURS[phase], lw=0)
+        unit = "/s" if channel.kind in ("counter", "sum") else ""
+        axis.set_title(f"{channel.key}{unit}", fontsize=9, loc="left")
+        axis.tick_params(labelsize=7)
+        axis.margins(x=0)
+        if mask.any():
+            shown = np.where(mask, values, np.nan)
+            axis.plot(seconds, shown, lw=0.9, color=_SOURCE_COLOURS[channel.source])
+            axis.set_ylim(bottom=min(0.0, float(values[mask].min())))
+        else:
+            axis.text(0.5, 0.5, "missing", transform=axis.transAxes, ha="center", color="#555555")
+            axis.set_yticks([])
+    header = episode.header
+    figure.suptitle(
+        f"{header['host_id']}/{header['episode_id']}: {header['profile']} "
+        f"({header['sample_name']}), {header['status']}",
+        fontsize=14,
+    )
+    shown_phases = list(dict.fromkeys(phase for phase, _, _ in phases))
+    figure.legend(
+        handles=[Patch(color=_PHASE_COLOURS[phase], label=phase) for phase in shown_phases],
+        loc="upper right",
+        ncols=len(shown_phases),
+        fontsize=10,
+    )
+    figure.supxlabel("seconds after the start of the episode", fontsize=10)
+    figure.tight_layout(rect=(0, 0, 1, 0.985))
+    try:
+        figure.savefig(out, dpi=90)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot write the picture {out}: {error}") from None
+    finally:
+        plt.close(figure)

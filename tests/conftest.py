@@ -1,0 +1,13 @@
+from pathlib import Path
+
+import pytest
+
+from tests.builders import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE_STORE = ROOT / "data/sample/store"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")

@@ -1,0 +1,89 @@
+import ast
+import re
+
+import pytest
+
+from cis490.code import code_hash
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "src/cis490"
+# What every job shares and what decides nothing about the content of its results.
+INFRASTRUCTURE = {"__init__.py", "config.py", "errors.py", "files.py", "logs.py", "code.py"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        (lambda s: s.replace("x + 1", "x + 2"), True),
+        (lambda s: s.replace("# why", "# because"), False),
+        (lambda s: s.replace('"""Doc."""', '"""Other."""'), False),
+        (lambda s: s.replace("x + 1", "(x  +\n        1)"), False),
+        (lambda s: s + "\ny = 3\n", True),
+    ],
+)
+def test_an_edit_counts_and_a_comment_does_not(tmp_path, edit, changes):
+    source = 'def f(x):\n    """Doc."""\n    # why\n    return x + 1\n'
+    file = tmp_path / "pkg/f.py"
+    file.parent.mkdir()
+    file.write_text(source)
+    before = code_hash([file.parent])
+    file.write_text(edit(source))
+    assert (code_hash([file.parent]) != before) == changes
+
+
+def test_a_path_that_is_gone_is_an_error_not_an_unchanged_hash(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.py"):
+        code_hash([tmp_path / "gone.py"])
+
+
+def imports_of(file):
+    """Modules of the package that a file imports, functions' own imports included."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cis490"):
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.startswith("cis490")]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = re.findall(r"^(cis490(?:\.\w+)+):\w+$", node.value)  # the registry's entries
+        for name in names:
+            path = PACKAGE.joinpath(*name.split(".")[1:])
+            for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+                if candidate.exists():
+                    found.add(candidate)
+    return found
+
+
+def closure(file):
+    seen, queue = set(), [file]
+    while queue:
+        for module in imports_of(queue.pop()) - seen:
+            seen.add(module)
+            queue.append(module)
+    return seen
+
+
+def named_code():
+    text = (ROOT / "rules/common.smk").read_text()
+    start = text.index("CODE = {")
+    block = text[start + len("CODE = ") : text.index("\n}\n", start) + 2]
+    return eval(block)
+
+
+@pytest.mark.parametrize("rule", sorted(named_code()))
+def test_each_rule_names_all_the_code_that_its_script_imports(rule):
+    parts = [PACKAGE / part for part in named_code()[rule]]
+    unnamed = {
+        str(module.relative_to(PACKAGE))
+        for module in closure(ROOT / f"workflow/scripts/{rule}.py")
+        if module.name != "__init__.py"
+        and str(module.relative_to(PACKAGE)) not in INFRASTRUCTURE
+        and not any(module == part or part in module.parents for part in parts)
+    }
+    assert not unnamed
+
+
+def test_the_library_never_imports_snakemake():
+    for file in PACKAGE.rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) snakemake", file.read_text(), re.M), file

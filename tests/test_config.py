@@ -1,0 +1,92 @@
+import pytest
+
+from cis490.config import read_yaml, resolve, splits
+from cis490.errors import ConfigError
+from tests.conftest import ROOT
+
+
+def test_config_yaml_shows_every_setting_with_its_default():
+    shown = resolve({}, default_file=ROOT / "config.yaml")
+    filled = resolve({})
+    assert filled["store"] == "data/sample/store"
+    assert shown == filled | {"store": str(ROOT / "data/sample/store")}
+    # Nothing that the schema knows is missing from the file itself.
+    assert read_yaml(ROOT / "config.yaml") == filled
+
+
+def test_paths_are_relative_to_the_file_that_names_them(tmp_path):
+    default = tmp_path / "clone/config.yaml"
+    default.parent.mkdir()
+    default.write_text("store: sample\nstore_pin: pin\n")
+    config = resolve({"store": "mine"}, default_file=default, working_directory=tmp_path / "work")
+    assert config["store"] == str(tmp_path / "work/mine")
+    assert config["store_pin"] == str(tmp_path / "clone/pin")
+    assert resolve({"store": "/data/store"}, default_file=default)["store"] == "/data/store"
+
+
+def test_mappings_are_merged_and_lists_replaced():
+    config = resolve({"training": {"epochs": 3}, "models": ["gbt"]})
+    assert (config["training"]["epochs"], config["training"]["patience"]) == (3, 8)
+    assert config["models"] == ["gbt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stroe": 1}, "unknown key stroe; did you mean store"),
+        ({"split": {"test_host": ["a"]}}, "unknown key split.test_host; did you mean test_hosts"),
+        ({"training": {"epochs": "many"}}, "training.epochs: 'many' is not of type 'integer'"),
+        ({"training": {"device": "gpu"}}, "training.device"),
+        ({"split": {"train_hosts": "alder"}}, "split.train_hosts"),
+        ({"split": {"train_hosts": ["../x"]}}, "split.train_hosts.0"),
+        ({"split": {"train_hosts": []}}, "split.train_hosts"),
+        ({"split": {"test_hosts": ["alder"]}}, "split.test_hosts: alder is also in train_hosts"),
+        ({"extra_splits": [{"recipe": "time"}]}, "extra_splits.0: 'name' is a required property"),
+        ({"extra_splits": [{"name": "host"}]}, "extra_splits.0.name: host is taken"),
+        (
+            {"extra_splits": [{"name": "x", "test_hosts": ["dogwood"]}]},
+            "extra_splits.0.test_hosts: dogwood is also in train_hosts",
+        ),
+        ({"window": {"length_s": 0.25}}, "window.length_s: 0.25 s is 2.5 steps"),
+        ({"window": {"length_s": 0.2}}, "window.length_s: a window needs at least 3"),
+        ({"grid": {"hz": 0}}, "grid.hz"),
+        ({"seeds": []}, "seeds"),
+        ({"models": ["resnet"]}, "models.0"),
+        (
+            {"training": {"source_dropout": {"disk": 0.1}}},
+            "unknown key training.source_dropout.disk",
+        ),
+        ({"window": None}, "window"),
+        ({1: 2}, "unknown key 1"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_its_key(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        resolve(settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_file_that_is_none_is_named(tmp_path):
+    for content in ("- a\n- b\n", "a: [1\n"):
+        (tmp_path / "c.yaml").write_text(content)
+        with pytest.raises(ConfigError, match=r"c\.yaml"):
+            read_yaml(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_yaml(tmp_path / "missing.yaml")
+
+
+def test_an_extra_split_takes_what_it_leaves_out_from_the_primary_one():
+    config = resolve(
+        {
+            "split": {"val_fraction": 0.25, "train_hosts": ["a", "b"], "test_hosts": ["c"]},
+            "extra_splits": [
+                {"name": "back", "train_hosts": ["c"], "test_hosts": ["a"]},
+                {"name": "later", "recipe": "time"},
+            ],
+        }
+    )
+    primary, back, later = splits(config)
+    assert primary["name"] == "host"
+    assert (back["recipe"], back["val_fraction"], back["train_hosts"]) == ("host", 0.25, ["c"])
+    assert (later["recipe"], later["name"]) == ("time", "later")

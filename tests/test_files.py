@@ -1,0 +1,47 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from cis490 import files
+
+
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "a/b.txt"
+    files.write_text(target, "old")
+    with pytest.raises(RuntimeError, match="on the way"), files.replacing(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError("on the way")
+    assert target.read_text() == "old"
+    assert os.listdir(target.parent) == ["b.txt"]
+
+
+def test_writing_the_same_again_leaves_the_file_alone(tmp_path):
+    path = tmp_path / "x.json"
+    assert files.write_if_changed(path, "1")
+    before = path.stat().st_mtime_ns
+    assert not files.write_if_changed(path, "1")
+    assert path.stat().st_mtime_ns == before
+    assert files.write_if_changed(path, "2")
+
+
+def test_json_is_strict_sorted_and_knows_numpy(tmp_path):
+    value = {
+        "b": np.float32(1.5),
+        "a": [np.nan, float("inf"), np.int64(3)],
+        "c": np.arange(2),
+        "d": tmp_path,
+        "e": {"z", "y"},
+    }
+    text = files.to_json(value)
+    assert text == files.to_json(dict(reversed(value.items())))
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [None, None, 3],
+        "b": 1.5,
+        "c": [0, 1],
+        "d": str(tmp_path),
+        "e": ["y", "z"],
+    }
+    with pytest.raises(TypeError):
+        files.to_json({"f": object()})

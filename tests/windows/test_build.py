@@ -1,0 +1,214 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cis490.channels import CHANNELS, PHASES
+from cis490.episodes import tarball
+from cis490.episodes.telemetry import collect, write
+from cis490.episodes.validate import Entry, examine
+from cis490.errors import FormatError, SchemaMismatch
+from cis490.schema import Schema, feature_names
+from cis490.windows.build import build, windows_of
+from cis490.windows.shards import read_tensors
+from tests.builders import START, flow, lines, members_of, pack
+
+SCHEMA = Schema(hz=10, max_gap_s=None, length_s=10.0, stride_s=5.0)
+ROW = {channel.key: i for i, channel in enumerate(CHANNELS)}
+
+
+def decode(tmp_path, episode_id="e1", members=None, **options):
+    members = members or members_of(episode_id, **options)
+    packed = pack(members)
+    (tmp_path / f"{episode_id}.tar.zst").write_bytes(packed)
+    import hashlib
+
+    entry = Entry(
+        episode_id,
+        "alder",
+        f"{episode_id}.tar.zst",
+        hashlib.sha256(packed).hexdigest(),
+        len(packed),
+        1,
+        1,
+    )
+    verdict, episode = examine(entry, tmp_path, tarball.Limits())
+    assert episode is not None, verdict.faults
+    return episode
+
+
+def grid_of(episode, schema=SCHEMA):
+    _, _, shard = windows_of(episode.header, episode.tables, schema)
+    return shard
+
+
+def test_netflow_rows_survive_an_uptime_based_mono_clock(tmp_path):
+    """Netflow's t_mono_ns counts from the host's boot; aligned on it, every flow would be lost."""
+    flows = [
+        flow(t, proto=proto, tcp_flags=flags, new=1, dst=f"10.0.0.{t}")
+        for t in range(2, 18)
+        for proto, flags in (("tcp", 2 | 4), ("arp", 0))
+    ]
+    assert all(row["t_mono_ns"] > 1e12 for row in flows)
+    shard = grid_of(decode(tmp_path, members=members_of() | {"netflow.jsonl": lines(flows)}))
+    for channel in CHANNELS:
+        if channel.source == "netflow":
+            row = ROW[channel.key]
+            assert shard.mask[row].all(), channel.key
+            assert shard.values[row].max() > 0, channel.key
+
+
+def test_silence_is_zero_and_absence_is_missing(tmp_path):
+    netflow = [ROW[c.key] for c in CHANNELS if c.source == "netflow"]
+    silent = grid_of(decode(tmp_path, members=members_of() | {"netflow.jsonl": b""}))
+    assert silent.mask[netflow].all()
+    assert not silent.values[netflow].any()
+    absent = grid_of(decode(tmp_path, netflow=False))
+    assert not absent.mask[netflow].any()
+
+
+def test_flows_count_what_flags_and_proto_say(tmp_path):
+    flows = [
+        flow(1.0, tcp_flags=2, new=1, sport=1),
+        flow(1.0, tcp_flags=6, new=1, sport=2),
+        flow(1.0, tcp_flags=16, sport=2),
+        flow(1.0, proto="arp", dst="10.0.0.9", tcp_flags=None),
+    ]
+    shard = grid_of(decode(tmp_path, members=members_of() | {"netflow.jsonl": lines(flows)}))
+    at = {name: shard.values[ROW[f"netflow.{name}"], 7] for name in ("syn", "rst", "arp", "new_flows", "pkts_out", "active_flows", "active_dsts")}  # fmt: skip
+    assert at == {"syn": 4, "rst": 2, "arp": 2, "new_flows": 4, "pkts_out": 40, "active_flows": 3, "active_dsts": 2}  # fmt: skip
+    assert shard.mask.all(axis=1)[ROW["netflow.syn"]]
+
+
+def test_unknown_flags_of_a_tcp_record_make_syn_missing_not_zero(tmp_path):
+    flows = [flow(1.0, tcp_flags=None)]
+    shard = grid_of(decode(tmp_path, members=members_of() | {"netflow.jsonl": lines(flows)}))
+    assert not shard.mask[ROW["netflow.syn"], 5:10].any()
+    assert shard.mask[ROW["netflow.syn"], 10:].all()
+    assert shard.mask[ROW["netflow.pkts_out"]].all()
+
+
+def test_null_values_are_bridged_up_to_the_gap_and_missing_beyond(tmp_path):
+    rows = [json.loads(line) for line in members_of()["proc.jsonl"].splitlines()]
+    rows[20]["minflt"] = None
+    del rows[21]["minflt"]
+    for row in rows[50:60]:
+        row["minflt"] = None
+    shard = grid_of(decode(tmp_path, members=members_of() | {"proc.jsonl": lines(rows)}))
+    missing = np.flatnonzero(~shard.mask[ROW["proc.minflt"]]).tolist()
+    # 2.5 intervals of 0.1 s: two nulls leave a gap of 0.3 s; the last sample is at 19.9 s.
+    assert missing == [19, 20, 21, *range(49, 60), 199]
+    assert np.flatnonzero(~shard.mask[ROW["proc.utime_ticks"]]).tolist() == [199]
+
+
+def test_the_gap_follows_the_nominal_rate_of_the_source(tmp_path):
+    members = members_of(hz=5)
+    assert grid_of(decode(tmp_path, members=members)).mask[ROW["proc.minflt"], :190].all()
+    tight = Schema(hz=10, max_gap_s=0.15, length_s=10.0, stride_s=5.0)
+    assert not grid_of(decode(tmp_path, members=members), tight).mask[ROW["proc.minflt"]].any()
+
+
+def windows(tmp_path, **options):
+    episode = decode(tmp_path, **options)
+    frame, features, _ = windows_of(episode.header, episode.tables, SCHEMA)
+    return frame, features
+
+
+def test_a_window_takes_the_phase_that_covers_most_of_it(tmp_path):
+    phases = [(0, "clean"), (4, "armed"), (9.5, "infecting"), (13.5, "infected_running")]
+    frame, _ = windows(tmp_path, phases=phases)
+    assert frame["phase"].to_list() == ["armed", "armed", "infected_running"]
+    np.testing.assert_allclose(frame["phase_share"], [0.55, 0.45, 0.65])
+
+
+def test_a_tie_of_phases_goes_to_the_later_one(tmp_path):
+    frame, _ = windows(tmp_path, phases=[(0, "clean"), (5, "infecting")])
+    assert frame["phase"].to_list() == ["infecting"] * 3
+    np.testing.assert_allclose(frame["phase_share"], [0.5, 1, 1])
+
+
+def test_the_first_label_reaches_back_to_the_start_and_the_last_beyond_the_end(tmp_path):
+    frame, _ = windows(tmp_path, phases=[(0.9, "armed")], duration_s=9.6)
+    assert frame["phase"].to_list() == ["armed"]
+    np.testing.assert_allclose(frame["phase_share"], [1.0])
+
+
+def test_clock_jumps_leave_holes_and_lose_no_other_row(tmp_path):
+    rows = [json.loads(line) for line in members_of()["proc.jsonl"].splitlines()]
+    for row in rows[100:]:
+        row["t_wall_ns"] += 3_000_000_000
+    for row in rows[195:]:
+        row["t_wall_ns"] = 9_000_000_000_000_000_000
+    shard = grid_of(decode(tmp_path, members=members_of() | {"proc.jsonl": lines(rows)}))
+    missing = np.flatnonzero(~shard.mask[ROW["proc.minflt"]]).tolist()
+    assert missing == list(range(99, 130))
+
+
+def test_an_episode_shorter_than_a_window_has_no_row_and_no_fault(tmp_path):
+    frame, features = windows(tmp_path, duration_s=9.0)
+    assert (frame.height, features.shape) == (0, (0, 276))
+
+
+def build_batch(tmp_path, episodes, out="out"):
+    write(tmp_path / "telemetry", collect(episodes))
+    build(
+        tmp_path / "telemetry",
+        SCHEMA,
+        features=tmp_path / f"{out}.parquet",
+        tensors=tmp_path / f"{out}.safetensors",
+    )
+    shard = read_tensors(tmp_path / f"{out}.safetensors", SCHEMA)
+    return pl.read_parquet(tmp_path / f"{out}.parquet"), shard
+
+
+def test_a_batch_holds_the_windows_of_each_episode_as_if_it_were_alone(tmp_path):
+    options = [
+        {"load": 1},
+        {"netflow": False, "load": 5},
+        {"duration_s": 9.0},
+        {"duration_s": 33.0},
+    ]
+    episodes = [decode(tmp_path, f"e{i}", **option) for i, option in enumerate(options)]
+    frame, shard = build_batch(tmp_path, episodes)
+    names = feature_names("oracle")
+    assert frame.columns[8:] == names
+    for i, episode in enumerate(episodes):
+        header, features, alone = windows_of(episode.header, episode.tables, SCHEMA)
+        mine = frame.filter(episode_id=f"e{i}")
+        assert mine.select(header.columns).equals(header)
+        np.testing.assert_array_equal(mine.select(names).to_numpy(), features)
+        steps = slice(shard.offset[i], shard.offset[i + 1])
+        np.testing.assert_array_equal(shard.values[:, steps], alone.values)
+        np.testing.assert_array_equal(shard.mask[:, steps], alone.mask)
+        assert shard.n_windows[i] == header.height
+    assert frame["t_start_wall_ns"][:3].to_list() == [START + int(s * 1e9) for s in (0, 5, 10)]
+    assert {PHASES[p] for p in shard.phase} == {"clean", "infecting", "infected_running"}
+
+
+def test_building_twice_gives_the_same_bytes(tmp_path):
+    episodes = [decode(tmp_path, f"e{i}", load=i + 1) for i in range(3)]
+    build_batch(tmp_path, episodes, "one")
+    build_batch(tmp_path, episodes, "two")
+    for suffix in ("parquet", "safetensors"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (
+            tmp_path / f"two.{suffix}"
+        ).read_bytes()
+
+
+def test_an_empty_batch_gives_empty_files_of_the_right_columns(tmp_path):
+    frame, shard = build_batch(tmp_path, [])
+    assert frame.height == 0
+    assert frame.columns[8:] == feature_names("oracle")
+    assert shard.values.shape == (46, 0)
+
+
+def test_a_shard_of_another_schema_or_damaged_is_refused(tmp_path):
+    build_batch(tmp_path, [decode(tmp_path)])
+    path = tmp_path / "out.safetensors"
+    other = Schema(hz=10, max_gap_s=None, length_s=10.0, stride_s=2.5)
+    with pytest.raises(SchemaMismatch, match=f"(?s){SCHEMA.sha256}.*{other.sha256}"):
+        read_tensors(path, other)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FormatError, match=r"out\.safetensors"):
+        read_tensors(path, SCHEMA)

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from cis490.channels import CHANNELS
+from cis490.schema import STATISTICS, feature_log, feature_names
+from cis490.windows.features import summarise
+
+MEAN, STD, MIN, MAX, TREND, MISSING = range(6)
+
+
+def one(values, hz=10.0):
+    x = np.array(values, float)
+    return summarise(x[None, None], ~np.isnan(x)[None, None], hz)[0]
+
+
+def test_statistics_equal_numpy_on_random_windows_with_holes():
+    rng = np.random.default_rng(1)
+    x = rng.lognormal(3, 2, (5, 4, 30))
+    mask = rng.random(x.shape) > 0.3
+    got = summarise(np.where(mask, x, 1e9), mask, hz=10).reshape(5, 4, 6)
+    t = np.arange(30) / 10
+    for n, c in np.ndindex(5, 4):
+        v, seconds = x[n, c, mask[n, c]], t[mask[n, c]]
+        slope = np.polyfit(seconds, v, 1)[0]
+        expected = [v.mean(), v.std(ddof=1), v.min(), v.max(), slope, 1 - v.size / 30]
+        np.testing.assert_allclose(got[n, c], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "alive"),
+    [
+        ([np.nan] * 4, [MISSING]),
+        ([np.nan, 3, np.nan, np.nan], [MEAN, MIN, MAX, MISSING]),
+        ([np.nan, 3, 5, np.nan], [MEAN, STD, MIN, MAX, MISSING]),
+        ([np.nan, 3, 5, 9], [MEAN, STD, MIN, MAX, TREND, MISSING]),
+    ],
+)
+def test_a_spread_needs_two_valid_steps_and_a_trend_three(values, alive):
+    assert np.flatnonzero(~np.isnan(one(values))).tolist() == alive
+
+
+def test_a_trend_is_per_second():
+    assert one([0, 1, 2, 3], hz=10)[TREND] == pytest.approx(10)
+
+
+def test_huge_values_stay_finite():
+    assert np.isfinite(one([1e200, -1e299, 1e300, 0])).all()
+
+
+def test_columns_are_named_source_channel_statistic_for_what_a_mode_may_see():
+    assert len(feature_names("oracle")) == 46 * len(STATISTICS)
+    assert len(feature_names("realistic")) == 31 * len(STATISTICS)
+    assert feature_names("oracle")[:6] == [f"proc.utime_ticks.{s}" for s in STATISTICS]
+    guest = {c.key for c in CHANNELS if c.trust == "guest"}
+    assert not {name.rsplit(".", 1)[0] for name in feature_names("realistic")} & guest
+    log = dict(zip(feature_names("oracle"), feature_log("oracle"), strict=True))
+    assert log["proc.rss_bytes.trend"]
+    assert not log["proc.rss_bytes.missing"]
+    assert not log["netflow.active_dsts.mean"]

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cis490.windows.grid import (
+    counter_rates,
+    gauge_levels,
+    hold_counts,
+    n_windows,
+    spread_sums,
+    step_edges,
+)
+
+S = 1_000_000_000
+EDGES = step_edges(20, 10)  # two seconds at 10 Hz
+
+
+def times(*seconds):
+    return np.array([round(t * S) for t in seconds], np.int64)
+
+
+def rates(t, v, *, gap=0.25, modulus=None, edges=EDGES):
+    v = np.asarray(v)
+    v = v.astype(np.int64) if v.dtype.kind == "i" else v.astype(np.float64)
+    return counter_rates(times(*t), v, edges, gap_ns=gap * S, hz=10, modulus=modulus)
+
+
+def test_a_steady_counter_has_a_steady_rate():
+    rate, valid = rates(np.arange(0, 2.01, 0.1), np.arange(21) * 7)
+    np.testing.assert_allclose(rate, 70.0)
+    assert valid.all()
+
+
+@given(
+    st.lists(st.integers(0, 10**12), min_size=4, max_size=40),
+    st.randoms(use_true_random=False),
+)
+def test_totals_are_kept_whatever_the_sampling_times(increments, random):
+    inner = sorted(random.uniform(0.001, 1.999) for _ in increments[2:])
+    t = [0.0, *inner, 2.0]
+    v = np.cumsum(increments)
+    rate, valid = rates(t, v, gap=3.0)
+    assert valid.all()
+    np.testing.assert_allclose(rate.sum() / 10, v[-1] - v[0], rtol=1e-9, atol=1e-6)
+
+
+def test_interpolation_is_linear_between_samples():
+    rate, valid = rates([0.05, 0.25, 0.45], [0, 20, 60], edges=step_edges(5, 10))
+    assert valid.tolist() == [False, True, True, True, False]
+    np.testing.assert_allclose(rate[1:4], [100.0, 150.0, 200.0])
+
+
+def test_a_wrap_of_16_bits_is_undone_and_any_other_decrease_is_a_restart():
+    t = np.arange(0, 0.6, 0.1)
+    v = [65_500, 65_520, 4, 24, 44, 64]
+    edges = step_edges(5, 10)
+    rate, valid = rates(t, v, modulus=65_536, edges=edges)
+    np.testing.assert_allclose(rate, 200.0)
+    assert valid.all()
+    rate, valid = rates(t, v, edges=edges)
+    assert valid.tolist() == [True, False, True, True, True]
+    np.testing.assert_allclose(rate[valid], 200.0)
+
+
+def test_a_restart_inside_a_step_hides_only_the_steps_it_touches():
+    rate, valid = rates([0, 0.15, 0.25, 0.5], [10, 40, 5, 30], gap=1, edges=step_edges(5, 10))
+    assert valid.tolist() == [True, False, False, True, True]
+    np.testing.assert_allclose(rate[valid], [200.0, 100.0, 100.0])
+
+
+def test_a_gap_longer_than_allowed_is_missing_and_at_the_limit_is_not():
+    _, valid = rates([0, 0.25, 0.75], [0, 1, 2], gap=0.5, edges=step_edges(7, 10))
+    assert valid.all()
+    _, valid = rates([0, 0.25, 0.75], [0, 1, 2], gap=0.499, edges=step_edges(7, 10))
+    assert valid.tolist() == [True, True, False, False, False, False, False]
+
+
+def test_rates_are_not_extrapolated_beyond_the_samples():
+    _, valid = rates([0.31, 0.4, 0.5, 0.69], [0, 1, 2, 3], edges=step_edges(10, 10))
+    assert valid.tolist() == [False] * 4 + [True] * 2 + [False] * 4
+
+
+def test_of_samples_at_one_time_the_last_counts():
+    rate, valid = rates([0, 0.1, 0.1, 0.2], [0, 7, 10, 20], edges=step_edges(2, 10))
+    assert valid.all()
+    np.testing.assert_allclose(rate, 100.0)
+
+
+def test_counters_near_the_end_of_int64_lose_no_count():
+    base = 2**63 - 100
+    rate, _ = rates([0, 0.1, 0.2], base + np.array([0, 3, 9]), edges=step_edges(2, 10))
+    np.testing.assert_allclose(rate, [30.0, 60.0], rtol=1e-12)
+    rate, _ = rates([0, 0.1], np.array([-(2**63), 2**63 - 1]), edges=step_edges(1, 10))
+    np.testing.assert_allclose(rate, [2.0**64 * 10])
+
+
+@pytest.mark.parametrize(("t", "v"), [([], []), ([0.5], [3])])
+def test_too_few_samples_are_missing(t, v):
+    rate, valid = rates(t, np.array(v, np.int64))
+    assert not valid.any()
+    assert not rate.any()
+
+
+def test_a_gauge_is_the_last_value_and_is_carried_up_to_the_gap():
+    level, valid = gauge_levels(
+        times(0.05, 0.15, 0.42), np.array([5, 6, 7]), step_edges(8, 10), gap_ns=0.2 * S
+    )
+    assert valid.tolist() == [True, True, True, False, True, True, False, False]
+    assert level[valid].tolist() == [5, 6, 6, 7, 7]
+
+
+def flows(t, amounts, **options):
+    settings = {"interval_ns": S // 2, "end_ns": 2 * S, "hz": 10} | options
+    return spread_sums(times(*t), np.atleast_2d(np.array(amounts, float)), EDGES, **settings)
+
+
+def test_a_flow_record_is_spread_evenly_over_the_interval_before_it():
+    rate, mask = flows([1.0], [50])
+    assert mask.all()
+    np.testing.assert_allclose(rate[0, 5:10], 100.0)
+    assert not rate[0, :5].any()
+    assert not rate[0, 10:].any()
+    rate, _ = flows([1.03], [50])
+    np.testing.assert_allclose(rate[0, 5:11], [70, 100, 100, 100, 100, 30])
+
+
+def test_records_of_one_flush_and_overlapping_intervals_add_up():
+    rate, _ = flows([0.8, 0.8, 1.0], [10, 20, 30])
+    assert rate.sum() / 10 == pytest.approx(60)
+
+
+def test_only_what_lies_on_the_grid_counts_and_beyond_the_end_is_missing():
+    rate, mask = flows([0.25, -1.0, 2.25, 9.0], [50, 1, 50, 1], end_ns=int(1.75 * S))
+    assert mask[0].tolist() == [True] * 17 + [False] * 3
+    np.testing.assert_allclose(rate[0, :3], [100, 100, 50])
+    assert not rate[0, 17:].any()
+
+
+def test_a_record_without_a_value_hides_its_interval_in_that_channel_alone():
+    rate, mask = flows([0.5, 1.0], [[np.nan, 10], [10, 10]])
+    assert mask[0].tolist() == [False] * 5 + [True] * 15
+    assert mask[1].all()
+    np.testing.assert_allclose(rate[1, :10], 20.0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.6, 1.9), st.floats(0, 1e9)), min_size=1, max_size=30),
+    st.sampled_from([0.05, 0.1, 0.5]),
+)
+def test_flow_totals_are_kept_and_silence_is_exactly_zero(records, interval):
+    t, amounts = zip(*sorted(records), strict=True)
+    rate, _ = flows(t, amounts, interval_ns=round(interval * S))
+    np.testing.assert_allclose(rate.sum() / 10, sum(amounts), rtol=1e-6, atol=1e-6)
+    begin, end = EDGES[:-1] / S, EDGES[1:] / S
+    silent = [
+        not any(a < x and b > x - interval for x in t) for a, b in zip(begin, end, strict=True)
+    ]
+    sure = np.array(silent) & ~np.array([any(abs(x - b) < 1e-6 or abs(x - interval - b) < 1e-6 for x in t for b in (p, q)) for p, q in zip(begin, end, strict=True)])  # fmt: skip
+    assert not rate[0, sure].any()
+
+
+def test_distinct_counts_are_held_over_their_interval():
+    held, mask = hold_counts(
+        times(0.5, 1.0, 1.8), np.array([[3.0, 4.0, 9.0]]), EDGES, interval_ns=S // 2, end_ns=2 * S
+    )
+    assert mask.all()
+    assert held[0].tolist() == [3] * 5 + [4] * 5 + [0] * 3 + [9] * 5 + [0] * 2
+
+
+def test_a_window_exists_if_95_percent_of_its_steps_lie_before_the_end():
+    def count(duration_s):
+        return n_windows(round(duration_s * S), 10, 100, 50)
+
+    assert [count(s) for s in (9.4, 9.5, 9.59, 14.4, 14.5, 64.0)] == [0, 1, 1, 1, 2, 11]
+
+
+def test_edges_of_a_rate_that_does_not_divide_a_second_do_not_drift():
+    edges = step_edges(3 * 3600, 3)
+    assert edges[-1] == 3600 * S
+    assert set(np.diff(edges).tolist()) == {333_333_333, 333_333_334}
