@@ -1,0 +1,211 @@
+"""The report's first screen: the question, the answer with its interval, what was not tested."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from cis490.errors import Cis490Error
+from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
+from cis490.markdown import one_line, table
+from cis490.report.results import Detector, Results
+from cis490.report.text import FEW_HOSTS, NOTHING, count, difference, hosts, interval, listing
+
+END_OF_HEADLINE: Final = "<!-- end of headline -->"
+
+# Under this macro F1 of window index alone a corpus is fit for use (docs/statistics.md).
+FIT_FOR_USE: Final = 0.30
+
+_QUESTION: Final = {
+    "host": "Does a detector trained on these machines ({train}) work on a machine it has never "
+    "seen ({test}), and how sure are we?",
+    "sample": "Does a detector work on programs it has never seen, and how sure are we?",
+    "time": "Does a detector work on later episodes of the machines it was trained on, and how "
+    "sure are we?",
+}
+
+
+def print_headline(report: Path) -> None:
+    """Print the top of a written report: from its title to the end of the headline tables.
+
+    Raises:
+        Cis490Error: there is no such report.
+    """
+    try:
+        text = Path(report).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise Cis490Error(f"there is no {report}: run the workflow first") from None
+    sys.stdout.write(text.partition(END_OF_HEADLINE)[0].rstrip() + "\n")
+
+
+def title(results: Results) -> str:
+    """The report's title; plain about it when nothing was held out."""
+    n = count(len(results.evals), "detector")
+    if results.part == "test":
+        return f"Malware phases, {n} compared"
+    held_out = "No held-out host" if results.split["recipe"] == "host" else "No test part"
+    return f"{held_out}: malware phases, {n} compared on val"
+
+
+def question(results: Results) -> str:
+    """What the split asks."""
+    split = results.split
+    test = hosts(split["test_hosts"], "none was held out")
+    return _QUESTION[split["recipe"]].format(train=hosts(split["train_hosts"]), test=test)
+
+
+def answer(results: Results) -> str:
+    """One or two sentences: the best realistic detector by val, and its figure."""
+    if results.part is None:
+        return "Nothing could be scored: this split has no window in test or val."
+    mode = results.modes[0] if results.modes else "realistic"
+    if not results.detectors:
+        return f"None: {count(len(results.failed), 'detector')} of {len(results.evals)} failed."
+    best = results.best(mode)
+    if best is None:
+        return (
+            f"Undecided: no {mode} detector has a figure on val, and the best is chosen by val, "
+            "never by test."
+        )
+    text = (
+        f"The best {mode} detector by val, {best.model}, reaches macro F1 "
+        f"{interval(results.figure(best, 'macro_f1'))} on {_sample(results)}."
+    )
+    if results.part != "test":
+        text += " Early stopping has seen val, so this says nothing of a new machine."
+    return f"{text} {_clock(results, best)}"
+
+
+def _clock(results: Results, best: Detector) -> str:
+    pair, clears = results.against_clock(best), results.clears_clock(best)
+    if clears is None or pair is None:
+        return "Whether it knows more than the clock cannot be said from so few episodes."
+    verdict = "it reads" if clears else "there is no evidence that it reads"
+    return (
+        f"Its difference to window index alone is {difference(pair)}: {verdict} more than the "
+        "clock."
+    )
+
+
+def sample(results: Results, part: str | None = None) -> str:
+    """`test: 451 windows of 41 episodes of 1 host (birch)`, from the rows of any detector."""
+    part = part or results.part
+    machines = sorted(set(results.metrics.filter(scope="host", part=part or "")["key"]))
+    shown = [*results.detectors, *results.baselines]
+    figure = results.figure(shown[0], "macro_f1", part=part) if shown else None
+    if figure is None:
+        return f"{part}: nothing"
+    names = f" ({listing(machines)})" if len(machines) < FEW_HOSTS else ""
+    return (
+        f"{part}: {count(figure['n_windows'], 'window')} of "
+        f"{count(figure['n_episodes'], 'episode')} of {count(len(machines), 'host')}{names}"
+    )
+
+
+def _sample(results: Results) -> str:
+    return sample(results).replace(":", ",", 1)
+
+
+def caveats(results: Results) -> list[str]:
+    """Bullets of what the answer does not say."""
+    shown = [*results.detectors, *results.baselines]
+    figure = results.figure(shown[0], "macro_f1") if shown else None
+    bullets = []
+    untested = results.split["untested_profiles"]
+    if untested and results.part == "test":
+        bullets.append(f"**Not tested:** {listing(untested)}: no test episode has this profile.")
+    bullets += [
+        f"**Failed:** {detector}: {one_line(reason)}" for detector, reason in results.failed
+    ]
+    bullets += [
+        f"**Failed:** {detector}, seed {seed}: {one_line(reason)}"
+        for detector, seed, reason in results.failed_seeds
+    ]
+    clock = results.figure(Detector(CLOCK, MODE), "macro_f1")
+    if clock and results.split["recipe"] == "host" and results.part == "test":
+        verdict = (
+            f"under {FIT_FOR_USE:.2f}, so the corpus is fit for use"
+            if clock["estimate"] < FIT_FOR_USE
+            else f"not under {FIT_FOR_USE:.2f}, so the corpus is not fit for use: phases can be "
+            "told from the time alone"
+        )
+        bullets.append(f"**The clock:** window index alone reaches {interval(clock)}: {verdict}.")
+    if figure:
+        bullets.append(
+            "**Conditional on these hosts:** the intervals resample episodes of "
+            f"{hosts(results.keys('host', 'macro_f1'))}; they do not cover how the figure would "
+            "move on another machine."
+        )
+        bullets.append(f"**Small n:** {coverage(figure['n_episodes'])}")
+    return bullets
+
+
+def coverage(n: int) -> str:
+    """How much less than 95% an interval covers at n episodes (docs/statistics.md)."""
+    if n < 8:
+        here = "fewer than any of these, so trust the ends less still"
+    elif n < 20:
+        here = "between 86% and 92%"
+    elif n <= 32:
+        here = "about 92%"
+    elif n < 60:
+        here = "between 92% and 95%"
+    else:
+        here = "about 95%"
+    return (
+        "a 95% interval covers less than it says: in a simulation 86% at 8 episodes, 92% at "
+        f"20-32, 95% from 60. Here {count(n, 'episode')}: {here}."
+    )
+
+
+def headline_table(results: Results) -> list[str]:
+    """Models by macro F1, realistic beside oracle; then the baselines; then who failed and why."""
+    part, modes = results.part, results.modes
+    if part is None:
+        return ["Nothing was scored."]
+    first = modes[0] if modes else "realistic"
+    best = results.best(first)
+    columns = [f"{mode}, {part}" for mode in modes]
+    if part != "val":
+        columns.append(f"{first}, val")
+    rows = []
+    for name in results.architectures:
+        mine = [Detector(name, mode) for mode in modes]
+        cells = [_cell(results, detector) for detector in mine]
+        if part != "val":
+            cells.append(interval(results.figure(mine[0], "macro_f1", part="val")))
+        marker = " (best by val)" if best == mine[0] else ""
+        rows.append([name + marker, *cells, _clears(results, mine)])
+    lines = table(["detector", *columns, "clears the clock"], rows)
+    company = [
+        [
+            detector.model,
+            interval(results.figure(detector, "macro_f1")),
+            *([interval(results.figure(detector, "macro_f1", part="val"))] * (part != "val")),
+            DESCRIPTION[detector.model],
+        ]
+        for detector in results.baselines
+    ]
+    header = ["baseline", f"{part}", *(["val"] * (part != "val")), "what it does"]
+    lines += ["", *table(header, company, align="l" + "r" * (len(header) - 2) + "l")]
+    return lines
+
+
+def _cell(results: Results, detector: Detector) -> str:
+    failed = detector in [failure for failure, _ in results.failed]
+    return "failed" if failed else interval(results.figure(detector, "macro_f1"))
+
+
+def _clears(results: Results, detectors: list[Detector]) -> str:
+    verdicts: dict[str, Any] = {
+        detector.mode: results.clears_clock(detector)
+        for detector in detectors
+        if results.figure(detector, "macro_f1")
+    }
+    if None in verdicts.values() or not verdicts:
+        return NOTHING
+    clearing = [mode for mode, clears in verdicts.items() if clears]
+    if len(clearing) == len(detectors) > 1:
+        return "both"
+    return " and ".join(clearing) or "none"

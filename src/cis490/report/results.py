@@ -1,0 +1,203 @@
+"""The files of one split, and the questions that a report asks of them. It computes no metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from cis490.channels import MODES
+from cis490.evaluation.baselines import CLOCK, MODE
+from cis490.evaluation.inputs import SHOWN
+from cis490.files import read_json
+
+
+class Detector(NamedTuple):
+    """A model or a baseline by name."""
+
+    model: str
+    mode: str
+
+    def __str__(self) -> str:
+        return self.model if self.mode == MODE else f"{self.model} {self.mode}"
+
+
+Figure = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """One split's numbers.
+
+    Attributes:
+        split: splits/<split>.json.
+        metrics, pairwise: the tables of its evaluation.
+        evals: the eval.json of each of its models.
+    """
+
+    split: dict[str, Any]
+    metrics: pl.DataFrame
+    pairwise: pl.DataFrame
+    evals: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The split's name."""
+        return str(self.split["name"])
+
+    @property
+    def part(self) -> str | None:
+        """The part shown: test, or val if there is no test part; None if nothing was scored."""
+        parts = set(self.metrics["part"])
+        return next((part for part in SHOWN if part in parts), None)
+
+    @property
+    def modes(self) -> list[str]:
+        """Modes that were asked for, realistic first."""
+        asked = {summary["mode"] for summary in self.evals}
+        return [mode for mode in MODES if mode in asked]
+
+    @property
+    def architectures(self) -> list[str]:
+        """Architectures, by the first mode's macro F1 on the part shown, best first."""
+
+        def rank(name: str) -> tuple[float, str]:
+            figure = self.figure(Detector(name, self.modes[0]), "macro_f1")
+            return (-figure["estimate"] if figure else 1.0, name)
+
+        return sorted({summary["architecture"] for summary in self.evals}, key=rank)
+
+    @property
+    def detectors(self) -> list[Detector]:
+        """Models that were scored, as `architectures` orders them."""
+        asked = [Detector(name, mode) for name in self.architectures for mode in self.modes]
+        return [detector for detector in asked if self.figure(detector, "macro_f1")]
+
+    @property
+    def baselines(self) -> list[Detector]:
+        """Baselines that were scored, best first."""
+        rows = self._rows(self.part, "all", "all", "macro_f1").filter(mode=MODE)
+        rows = rows.sort("estimate", "model", descending=[True, False])
+        return [Detector(name, MODE) for name in rows["model"]]
+
+    @property
+    def replicates(self) -> int:
+        """Replicates of the bootstrap, as the signatures say; 0 if nothing was scored."""
+        signatures = self.metrics["signature"].head(1).str.extract(r"\|B=(\d+)\|")
+        return int(signatures[0]) if len(signatures) else 0
+
+    @property
+    def failed(self) -> list[tuple[Detector, str]]:
+        """Models that failed, each with its reason."""
+        return [
+            (Detector(summary["architecture"], summary["mode"]), str(summary["reason"]))
+            for summary in self._summaries()
+            if summary["status"] != "ok"
+        ]
+
+    @property
+    def failed_seeds(self) -> list[tuple[Detector, int, str]]:
+        """Seeds that failed of models whose other seeds did not: model, seed and reason."""
+        return [
+            (Detector(summary["architecture"], summary["mode"]), lost["seed"], lost["reason"])
+            for summary in self._summaries()
+            if summary["status"] == "ok"
+            for lost in summary["failed_seeds"]
+        ]
+
+    def _summaries(self) -> list[dict[str, Any]]:
+        return sorted(self.evals, key=lambda summary: (summary["architecture"], summary["mode"]))
+
+    def summary(self, detector: Detector) -> dict[str, Any]:
+        """The eval.json of a model."""
+        return next(
+            summary
+            for summary in self.evals
+            if (summary["architecture"], summary["mode"]) == detector
+        )
+
+    def best(self, mode: str) -> Detector | None:
+        """The best of a mode by val, never by test; a tie goes to the first name.
+
+        None if none succeeded or there is no val part.
+        """
+        rows = self._rows("val", "all", "all", "macro_f1").filter(mode=mode)
+        rows = rows.sort("estimate", "model", descending=[True, False])
+        return Detector(rows["model"][0], mode) if len(rows) else None
+
+    def figure(
+        self,
+        detector: Detector | None,
+        metric: str,
+        scope: str = "all",
+        key: str = "all",
+        part: str | None = None,
+    ) -> Figure | None:
+        """A row of metrics.parquet over all seeds, on the part shown unless `part` says another."""
+        if detector is None:
+            return None
+        rows = self._rows(part or self.part, scope, key, metric)
+        rows = rows.filter(model=detector.model, mode=detector.mode)
+        return rows.to_dicts()[0] if len(rows) else None
+
+    def seeds(self, detector: Detector) -> list[Figure]:
+        """Macro F1 of each seed alone, on the part shown."""
+        rows = self.metrics.filter(
+            pl.col("seed").is_not_null(),
+            model=detector.model,
+            mode=detector.mode,
+            part=self.part or "",
+            scope="all",
+            metric="macro_f1",
+        )
+        return rows.to_dicts()
+
+    def keys(self, scope: str, metric: str) -> list[str]:
+        """The keys of a scope that were scored on the part shown, sorted."""
+        return sorted(set(self._rows(self.part, scope, None, metric)["key"]))
+
+    def pair(self, a: Detector, b: Detector) -> Figure | None:
+        """The comparison of a with b, its difference turned to be a - b."""
+        for first, second, sign in ((a, b, 1), (b, a, -1)):
+            rows = self.pairwise.filter(
+                model_a=first.model, mode_a=first.mode, model_b=second.model, mode_b=second.mode
+            ).to_dicts()
+            if rows:
+                row = rows[0]
+                low, high = (row["low"], row["high"])[::sign]
+                ends = (None, None) if low is None else (sign * low, sign * high)
+                return row | {"diff": sign * row["diff"], "low": ends[0], "high": ends[1]}
+        return None
+
+    def against_clock(self, detector: Detector) -> Figure | None:
+        """The comparison with window index alone."""
+        return self.pair(detector, Detector(CLOCK, MODE))
+
+    def clears_clock(self, detector: Detector) -> bool | None:
+        """Whether the paired difference to window index alone has its whole interval above 0."""
+        pair = self.against_clock(detector)
+        return None if pair is None or pair["low"] is None else bool(pair["low"] > 0)
+
+    def _rows(self, part: str | None, scope: str, key: str | None, metric: str) -> pl.DataFrame:
+        rows = self.metrics.filter(
+            pl.col("seed").is_null(), part=part or "", scope=scope, metric=metric
+        )
+        return rows if key is None else rows.filter(key=key)
+
+
+def read_results(
+    splits: Sequence[Path], metrics: Sequence[Path], pairwise: Sequence[Path], evals: Sequence[Path]
+) -> list[Results]:
+    """Read the files of all splits, one of each a split and one eval.json a model, in any order."""
+    summaries = [read_json(path) for path in evals]
+    found = []
+    for split_file, metrics_file, pairwise_file in zip(splits, metrics, pairwise, strict=True):
+        split = read_json(split_file)
+        own = [summary for summary in summaries if summary["split"] == split["name"]]
+        found.append(
+            Results(split, pl.read_parquet(metrics_file), pl.read_parquet(pairwise_file), own)
+        )
+    return found

@@ -1,0 +1,310 @@
+"""The report for people: its numbers are the files' numbers, and it says what is not known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cis490.errors import Cis490Error
+from cis490.files import read_json, write_json, write_parquet
+from cis490.report.comparison import write_comparison
+from cis490.report.headline import END_OF_HEADLINE, print_headline
+from tests.evaluation.world import SKILL, SMALL, SOME, World
+
+NUMBER = r"(?<![-+])(\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\]"  # without a sign: no difference
+
+
+def validation(world: World, *, without_netflow: Sequence[str] = ()) -> pl.DataFrame:
+    episodes = world.windows.unique("episode_id", maintain_order=True)
+    lacking = pl.col("host_id").is_in(without_netflow)
+    reasons = pl.when(lacking).then(pl.lit(["no_netflow"])).otherwise(pl.lit([]))
+    return episodes.select(
+        "episode_id",
+        "host_id",
+        status=pl.when(lacking).then(pl.lit("degraded")).otherwise(pl.lit("accepted")),
+        reasons=reasons.cast(pl.List(pl.String)),
+    )
+
+
+def report(*worlds: World, **options: Any) -> Path:
+    folder = worlds[0].folder
+    write_parquet(folder / "validation.parquet", validation(worlds[0], **options))
+    files = [world.arguments() for world in worlds]
+    path = folder / "report" / "comparison_v2.md"
+    write_comparison(
+        validation=folder / "validation.parquet",
+        splits=[each["split_json"] for each in files],
+        metrics=[each["metrics"] for each in files],
+        pairwise=[each["pairwise"] for each in files],
+        evals=[name for each in files for name in each["evals"]],
+        out=path,
+    )
+    return path
+
+
+def made(folder: Path, parts: Mapping[str, Any] = SMALL, **options: Any) -> World:
+    skill = options.pop("skill", SKILL)
+    return World(folder, parts, skill, **options).write().evaluate()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return made(tmp_path_factory.mktemp("fleet"), untested=["scan-and-dial"])
+
+
+@pytest.fixture(scope="module")
+def text(world: World) -> str:
+    return report(world, without_netflow=["birch"]).read_text()
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """All Markdown tables, as rows of cells, the header first."""
+    found: list[list[list[str]]] = []
+    before = ""
+    for line in text.splitlines():
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                found.append([])
+            found[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        before = line
+    return [[table[0], *table[2:]] for table in found]
+
+
+def section(text: str, heading: str) -> str:
+    return text.split(f"### {heading}")[1].split("\n### ")[0].split("\n## ")[0]
+
+
+def row_of(world: World, model: str, mode: str, **key: str) -> dict[str, Any]:
+    wanted = {"scope": "all", "metric": "macro_f1", "part": "test", **key}
+    rows = world.metrics.filter(pl.col("seed").is_null(), model=model, mode=mode, **wanted)
+    assert len(rows) == 1
+    return rows.to_dicts()[0]
+
+
+def written(row: Mapping[str, Any]) -> str:
+    return f"{row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def test_the_headline_table_has_the_numbers_of_the_metrics_file(world: World, text: str) -> None:
+    header, *rows = tables(text)[0]
+    columns = ["detector", "realistic, test", "oracle, test", "realistic, val", "clears the clock"]
+    assert header == columns
+    cells = {row[0]: row[1:] for row in rows}
+    assert set(cells) == {"gbt (best by val)", "cnn"}
+    for name, model in (("cnn", "cnn"), ("gbt (best by val)", "gbt")):
+        assert cells[name][0] == written(row_of(world, model, "realistic"))
+        assert cells[name][2] == written(row_of(world, model, "realistic", part="val"))
+    assert cells["cnn"][1] == written(row_of(world, "cnn", "oracle"))
+    assert cells["gbt (best by val)"][1] == "failed"
+    estimates = [float(row[1].split()[0]) for row in rows]
+    assert estimates == sorted(estimates, reverse=True)
+
+
+def test_every_interval_in_the_report_stands_in_the_files(world: World, text: str) -> None:
+    known = {
+        (f"{row['estimate']:.3f}", f"{row['low']:.3f}", f"{row['high']:.3f}")
+        for row in world.metrics.filter(pl.col("low").is_not_null()).to_dicts()
+    }
+    found = re.findall(NUMBER, text)
+    assert len(found) > 60
+    assert set(found) <= known
+
+
+def test_breakdowns_have_the_numbers_of_the_metrics_file(world: World, text: str) -> None:
+    for heading, scope, metric in (
+        ("By phase", "phase", "f1"),
+        ("By profile", "profile", "macro_f1"),
+        ("By host", "host", "macro_f1"),
+    ):
+        header, *rows = tables(section(text, heading))[0]
+        shown = ["gbt realistic", "cnn oracle", "window_index"]
+        assert header[1:] == ["windows", "episodes", "replicates", *shown]
+        for key, windows, episodes, valid, *cells in rows:
+            if key == "scan-and-dial":
+                continue
+            for name, cell in zip(shown, cells, strict=True):
+                model, mode = [*name.split(), "baseline"][:2]
+                row = row_of(world, model, mode, scope=scope, key=key, metric=metric)
+                assert cell == written(row)
+                assert windows == str(row["n_windows"])
+                assert episodes == str(row["n_episodes"])
+                assert valid == str(row["n_valid_replicates"])
+
+
+def test_the_comparison_has_the_numbers_of_the_pairwise_file(world: World, text: str) -> None:
+    _, *rows = tables(section(text, "What is significant"))[0]
+    assert len(rows) == 5
+    for a, b, difference, _, _, single, holm in rows:
+        names = [tuple([*name.split(), "baseline"][:2]) for name in (a, b)]
+        first, second = sorted(names)
+        row = world.pairwise.filter(
+            model_a=first[0], mode_a=first[1], model_b=second[0], mode_b=second[1]
+        ).to_dicts()[0]
+        sign = 1 if names[0] == first else -1
+        assert float(difference.split()[0]) == pytest.approx(sign * row["diff"], abs=6e-4)
+        assert single == ("yes" if row["significant_95"] else "no")
+        assert holm == ("yes" if row["significant_holm"] else "no")
+
+
+def test_the_first_screen_names_all_that_is_missing(text: str) -> None:
+    first = text.partition(END_OF_HEADLINE)[0]
+    assert "(alder and dogwood) work on a machine it has never seen (birch)" in first
+    assert "**Not tested:** scan-and-dial" in first
+    assert "**Downgraded host:** birch lacks netflow in 8 of 8 episodes." in first
+    assert "**Failed:** gbt oracle: loss became NaN at epoch 3" in first
+    assert "**Conditional on these hosts:**" in first
+    assert "86% at 8 episodes, 92% at 20-32, 95% from 60. Here 8 episodes" in first
+    assert "No held-out host" not in text
+
+
+def test_untested_profiles_stand_in_the_profile_table(text: str) -> None:
+    _, *rows = tables(section(text, "By profile"))[0]
+    assert ["scan-and-dial", "0", "0", "0", "-", "-", "-"] in rows
+
+
+def test_the_printed_headline_ends_after_the_company_of_baselines(
+    world: World, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_headline(world.folder / "report" / "comparison_v2.md")
+    top = capsys.readouterr().out
+    assert top.startswith("# ")
+    assert text.startswith(top.rstrip())
+    assert {row[0] for row in tables(top)[-1][1:]} == {
+        "window_index",
+        "majority",
+        "always_infected",
+    }
+    assert "<!--" not in top
+
+
+def test_a_report_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(Cis490Error, match="run the workflow first"):
+        print_headline(tmp_path / "comparison_v2.md")
+
+
+def test_the_report_is_the_same_each_time(text: str, tmp_path: Path) -> None:
+    again = made(tmp_path, untested=["scan-and-dial"])
+    assert report(again, without_netflow=["birch"]).read_text() == text
+
+
+def test_latency_is_no_part_of_the_report(text: str, tmp_path: Path) -> None:
+    slow = World(tmp_path, SMALL, SKILL, untested=["scan-and-dial"]).write()
+    for path in slow.arguments()["latencies"]:
+        write_json(path, {"p50_ms": 99.0, "bytes_on_disk": 1000, "n_parameters": 10})
+    assert report(slow.evaluate(), without_netflow=["birch"]).read_text() == text
+
+
+def test_the_best_is_the_best_by_val_even_where_test_says_otherwise(tmp_path: Path) -> None:
+    skill = {("cnn", "realistic"): (0.9, 0.4), ("gbt", "realistic"): (0.5, 0.95)}
+    world = made(tmp_path, skill=skill)
+    text = report(world).read_text()
+    cnn = written(row_of(world, "cnn", "realistic"))
+    assert f"The best realistic detector by val, cnn, reaches macro F1 {cnn} on test" in text
+    assert [row[0] for row in tables(text)[0][1:]] == ["gbt", "cnn (best by val)"]
+
+
+def test_a_model_below_the_clock_is_said_to_show_nothing(tmp_path: Path) -> None:
+    skill = {("cnn", "realistic"): 0.2, ("cnn", "oracle"): 1.0}
+    text = report(made(tmp_path, skill=skill)).read_text()
+    assert "no evidence that it reads more than the clock" in text
+    assert tables(text)[0][1][-1] == "oracle"
+
+
+def test_without_a_held_out_host_the_title_says_so(tmp_path: Path) -> None:
+    parts = {part: hosts for part, hosts in SMALL.items() if part != "test"}
+    text = report(made(tmp_path, parts)).read_text()
+    assert text.startswith("# No held-out host")
+    assert "Early stopping has seen val" in text
+    assert tables(text)[0][0] == [
+        "detector",
+        "realistic, val",
+        "oracle, val",
+        "clears the clock",
+    ]
+
+
+def test_one_test_episode_says_what_cannot_be_said(tmp_path: Path) -> None:
+    text = report(made(tmp_path, {**SMALL, "test": {"birch": {"io-walk": 1}}})).read_text()
+    assert "[no interval]" in tables(text)[0][1][1]
+    assert "cannot be said from so few episodes" in text
+    assert "Nothing can be said: too few episodes to resample." in text
+    assert "A single episode of io-walk" in text
+    assert "no control episode in this part" in text
+
+
+def test_all_models_failed(tmp_path: Path) -> None:
+    text = report(made(tmp_path, skill=dict.fromkeys(SKILL))).read_text()
+    assert "**Answer:** None: 4 detectors of 4 failed." in text
+    assert text.count("**Failed:**") == 4
+    assert [row[1:3] for row in tables(text)[0][1:]] == [["failed"] * 2] * 2
+
+
+def test_nothing_scored(tmp_path: Path) -> None:
+    world = made(tmp_path, {"train": {"alder": SOME}})
+    assert "Nothing could be scored" in report(world).read_text()
+
+
+def test_without_val_no_detector_is_called_best(tmp_path: Path) -> None:
+    parts = {part: hosts for part, hosts in SMALL.items() if part != "val"}
+    text = report(made(tmp_path, parts)).read_text()
+    assert "Undecided" in text
+    assert "best by val" not in text.partition(END_OF_HEADLINE)[0]
+
+
+def test_a_rate_too_small_to_measure_is_printed_as_such(tmp_path: Path) -> None:
+    text = report(made(tmp_path, skill={("cnn", "realistic"): 0.97})).read_text()
+    rows = {row[0]: row[-1] for row in tables(section(text, "False alarms on controls"))[0]}
+    assert re.fullmatch(r"not measurable: \d of 22 windows \(3/n = 0\.136\)", rows["cnn"])
+    assert rows["majority"] == "not measurable: 0 of 22 windows (3/n = 0.136)"
+    assert rows["always_infected"].startswith("1.000 [")
+
+
+def test_a_reason_with_line_breaks_and_pipes_breaks_no_line(tmp_path: Path) -> None:
+    world = World(tmp_path, SMALL, SKILL).write()
+    path = next(path for path in world.arguments()["models"] if "gbt_oracle" in str(path))
+    write_json(path, read_json(path) | {"reason": "a\n| b"})
+    assert "**Failed:** gbt oracle: a | b\n" in report(world.evaluate()).read_text()
+
+
+def test_extra_splits_get_a_section_each_after_the_primary(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    second = made(tmp_path, name="reverse")
+    text = report(first, second).read_text()
+    top = text.partition(END_OF_HEADLINE)[0]
+    assert "**Split `reverse`:** The best realistic detector by val" in top
+    assert text.index("## Split `host` in detail") < text.index("## Split `reverse`: ")
+    assert text.count("### By phase") == 2
+
+
+def test_each_seed_is_shown_when_there_are_several(tmp_path: Path) -> None:
+    world = made(tmp_path, skill={("cnn", "realistic"): 0.6}, seeds=(1, 2))
+    _, *rows = tables(section(report(world).read_text(), "Each seed alone"))[0]
+    assert [row[2] for row in rows] == ["1", "2"]
+
+
+def test_a_failed_seed_is_named_beside_those_that_were_trained(tmp_path: Path) -> None:
+    world = made(tmp_path, skill={("cnn", "realistic"): 0.6}, seeds=(1, 2, 3), lost=(2,))
+    text = report(world).read_text()
+    assert "**Failed:** cnn realistic, seed 2: loss became NaN at epoch 3" in text
+    assert tables(text)[0][1][1] == written(row_of(world, "cnn", "realistic"))
+
+
+def test_episodes_are_counted_by_host_and_verdict(text: str) -> None:
+    _, *rows = next(table for table in tables(text) if table[0][:2] == ["host", "accepted"])
+    assert rows == [
+        ["alder", "16", "0", "0", "0"],
+        ["birch", "0", "8", "0", "0"],
+        ["dogwood", "8", "0", "0", "0"],
+    ]
+
+
+def test_tables_are_aligned_for_a_terminal(text: str) -> None:
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({len(line) for line in block.splitlines()}) == 1
+    widths = [len(line) for line in text.partition(END_OF_HEADLINE)[0].splitlines() if "|" in line]
+    assert max(widths) <= 120

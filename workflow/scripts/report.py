@@ -1,0 +1,15 @@
+"""Write the report for people, comparison_v2.md, from the evaluations of all splits."""
+
+from cis490.logs import job
+
+with job(snakemake.log[0]):
+    from cis490.report.comparison import write_comparison
+
+    write_comparison(
+        validation=snakemake.input.validation,
+        splits=snakemake.input.splits,
+        metrics=snakemake.input.metrics,
+        pairwise=snakemake.input.pairwise,
+        evals=snakemake.input.evals,
+        out=snakemake.output.report,
+    )
