@@ -27,11 +27,13 @@ from cis490.config import resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches
 from cis490.errors import Cis490Error
 from cis490.hardware import may_use_gpu
+from cis490.runlock import claim
 
 try:
     config.update(resolve(config, default_file=REPOSITORY / "config.yaml"))
     SPLITS = {split["name"]: split for split in splits(config)}
     if workflow.is_main_process:
+        RUN_LOCK = claim(Path(".snakemake"))
         plan(config, "results/plan")
     BATCHES = read_batches("results/plan")
 except Cis490Error as error:
@@ -41,34 +43,27 @@ MODELS = [f"{model}_{mode}" for model in config["models"] for mode in config["mo
 TABLES = ["episodes", "labels", "proc", "qmp", "guest", "netflow", "exec"]
 
 # Which parts of src/cis490 decide what a rule makes; a test holds this against the imports.
+VERDICTS = [
+    "channels.py",
+    *(
+        f"episodes/{name}.py"
+        for name in "faults parse tarball telemetry validate".split()
+    ),
+]
+LEARNING = ["channels.py", "schema.py", "models", "training", "windows"]
 CODE = {
-    "ingest": [
-        "channels.py",
-        *(
-            f"episodes/{name}.py"
-            for name in "faults ingest parse tarball telemetry validate".split()
-        ),
-    ],
-    "gather": [
-        "channels.py",
-        *(
-            f"episodes/{name}.py"
-            for name in "faults parse summary tarball telemetry validate".split()
-        ),
-    ],
+    "ingest": [*VERDICTS, "episodes/ingest.py"],
+    "gather": [*VERDICTS, "episodes/summary.py", "markdown.py"],
     "schema": ["channels.py", "schema.py"],
     "windows": ["channels.py", "schema.py", "windows", "episodes/telemetry.py"],
     "fit": ["splits.py"],
     "split": ["splits.py"],
-    "train": ["channels.py", "schema.py", "models", "training", "windows"],
-    "predict": ["channels.py", "schema.py", "models", "training", "windows"],
+    "train": LEARNING,
+    "predict": LEARNING,
     "evaluate": ["channels.py", "evaluation", "models/preprocess.py"],
     "report": [
-        "channels.py",
-        "episodes",
-        "evaluation",
-        "models/preprocess.py",
-        "report",
+        *(*VERDICTS, "episodes/summary.py", "markdown.py"),
+        *("evaluation", "models/preprocess.py", "report"),
     ],
 }
 

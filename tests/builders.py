@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import tarfile
 from collections.abc import Callable, Sequence
@@ -134,7 +135,8 @@ class Store:
         self.folder = folder
         self.index = folder / "index.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        self.index.touch()
+        if not self.index.exists():
+            self.index.touch()
 
     def append_line(self, text: str) -> None:
         with self.index.open("a") as index:
@@ -199,7 +201,7 @@ def add_to_fleet(
                 extra += 50 + (j * 7919 + k) % 13
             row["utime_ticks"] += extra + (j * 31 + k) % 3
             row["write_bytes"] += extra * (1000 if profile == "io-walk" else 1)
-        for before, row in zip(rows, rows[1:], strict=False):
+        for before, row in itertools.pairwise(rows):
             row["utime_ticks"] = max(row["utime_ticks"], before["utime_ticks"])
             row["write_bytes"] = max(row["write_bytes"], before["write_bytes"])
         members["proc.jsonl"] = lines(rows)

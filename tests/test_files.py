@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -10,11 +9,26 @@ from cis490 import files
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
     target = tmp_path / "a/b.txt"
     files.write_text(target, "old")
-    with pytest.raises(RuntimeError, match="on the way"), files.replacing(target) as partial:
-        partial.write_text("half")
-        raise RuntimeError("on the way")
+
+    def fail():
+        with files.replacing(target) as partial:
+            partial.write_text("half")
+            raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        fail()
     assert target.read_text() == "old"
-    assert os.listdir(target.parent) == ["b.txt"]
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".x.json.4711.partial").write_text("half")
+    (tmp_path / ".other.json.4711.partial").write_text("half")
+    files.write_text(tmp_path / "x.json", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".other.json.4711.partial",
+        "x.json",
+    ]
 
 
 def test_writing_the_same_again_leaves_the_file_alone(tmp_path):

@@ -33,9 +33,7 @@ def test_the_hash_follows_all_that_decides_what_a_column_means(monkeypatch):
         replace(SCHEMA, stride_s=2.5),
     ]
     hashes = {schema.sha256 for schema in (SCHEMA, *others)}
-    monkeypatch.setattr(
-        "cis490.schema.CHANNELS", CHANNELS[:-1] + (replace(CHANNELS[-1], log=True),)
-    )
+    monkeypatch.setattr("cis490.schema.CHANNELS", (*CHANNELS[:-1], replace(CHANNELS[-1], log=True)))
     hashes.add(SCHEMA.sha256)
     monkeypatch.setattr("cis490.schema.VERSION", 99)
     hashes.add(SCHEMA.sha256)

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(options)
     except Cis490Error as error:
         sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename} is missing: the steps before this one make it")
     except BrokenPipeError:  # `cis490 inspect … | head`
         sys.stderr.close()
         sys.exit(0)
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--plot", type=Path, metavar="OUT", help="also draw it (.png, .svg, .pdf)")
 
     ingest = _command(
-        commands, "ingest", _ingest, "decode a store: verdicts, telemetry, features, tensors, splits"
+        commands, "ingest", _ingest, "decode a store: telemetry, features, tensors, splits"
     )
     train = _command(commands, "train", _train, "train one architecture in one mode, and predict")
     train.add_argument("architecture", choices=ARCHITECTURES)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 
@@ -26,12 +25,11 @@ def code_hash(paths: Iterable[Path]) -> str:
         if not path.exists():
             raise FileNotFoundError(f"{path} is named as code of a rule but does not exist")
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.name}\n{_bare(file, file.stat().st_mtime_ns)}\n".encode())
+            digest.update(f"{file.name}\n{_bare(file)}\n".encode())
     return digest.hexdigest()[:16]
 
 
-@cache
-def _bare(file: Path, mtime_ns: int) -> str:
+def _bare(file: Path) -> str:
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

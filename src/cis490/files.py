@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -20,10 +21,13 @@ StrPath = str | Path
 def replacing(path: StrPath) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it takes `path`'s place, synced to disk.
 
-    A reader sees the old file or the new one, never a part, and a kill leaves only a `.partial`.
+    A reader sees the old file or the new one, never a part. What a killed writer left beside it is
+    removed by the next one.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        stale.unlink(missing_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial

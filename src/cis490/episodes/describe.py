@@ -13,16 +13,17 @@ from cis490.channels import CHANNELS, PHASES
 from cis490.episodes import tarball
 from cis490.episodes.faults import Undecodable
 from cis490.episodes.store import SUFFIX
-from cis490.episodes.summary import markdown_table
 from cis490.episodes.tarball import Limits
 from cis490.episodes.telemetry import Episode
 from cis490.episodes.validate import Entry, Verdict, examine
 from cis490.errors import StoreError
+from cis490.markdown import table
 from cis490.schema import Schema
 from cis490.windows.build import windows_of
 from cis490.windows.shards import TensorShard
 
-_PHASE_COLOURS = dict(zip(PHASES, ("#e8e8e8", "#fde3a7", "#f5b880", "#e8968a", "#b9cbe6"), strict=True))
+_PALE = ("#f2f2f2", "#fdf0cd", "#fbdcbd", "#f7cdc6", "#d9e4f3")
+_PHASE_COLOURS = dict(zip(PHASES, _PALE, strict=True))
 _SOURCE_COLOURS = {"proc": "#1b6ca8", "qmp": "#3b7d3b", "guest": "#8a4f9e", "netflow": "#b0562f"}
 
 
@@ -49,26 +50,30 @@ def read_episode(path: Path, limits: Limits) -> tuple[Verdict, Episode | None]:
 
 def describe(path: Path, verdict: Verdict, episode: Episode | None, schema: Schema) -> str:
     """What is in an episode: verdict, phases, sources and channels, as Markdown tables."""
-    parts = [f"# {verdict.host_id}/{verdict.episode_id}\n", f"{path}\n", f"Verdict: {verdict.status}"]
+    title = f"# {verdict.host_id}/{verdict.episode_id}\n"
+    parts = [title, f"{path}\n", f"Verdict: {verdict.status}"]
     parts += [f"- {fault.code}: {fault.text}" for fault in verdict.faults]
     if episode is None:
         return "\n".join(parts) + "\n"
     meta = json.loads(episode.header["meta"])
     about = [f"profile {verdict.profile}", f"sample {verdict.sample_name}"]
-    about += [f"background {', '.join(map(str, meta['background']))}"] if meta.get("background") else []
+    if background := meta.get("background"):
+        about.append(f"background {', '.join(map(str, background))}")
     _, _, shard = windows_of(episode.header, episode.tables, schema)
     parts += [
         f"\n{'; '.join(about)}\n",
         "## Phases\n",
-        markdown_table(["phase", "from s", "to s"], _phases(episode)),
-        "## Sources\n",
-        markdown_table(["source", "rows", "rows/s", "largest gap s"], _sources(episode)),
-        f"## Channels on the {schema.hz} Hz grid (counters and flows per second)\n",
-        markdown_table(
-            ["channel", "kind", "trust", "min", "mean", "max", "missing %"], _channels(shard)
+        *table(["phase", "from s", "to s"], _phases(episode)),
+        "\n## Sources\n",
+        *table(["source", "rows", "rows/s", "largest gap s"], _sources(episode)),
+        f"\n## Channels on the {schema.hz} Hz grid (counters and flows per second)\n",
+        *table(
+            ["channel", "kind", "trust", "min", "mean", "max", "missing %"],
+            _channels(shard),
+            align="lll",
         ),
     ]
-    return "\n".join(parts)
+    return "\n".join(parts) + "\n"
 
 
 def _seconds(episode: Episode, rows: pl.DataFrame) -> Any:
@@ -88,14 +93,14 @@ def _phases(episode: Episode) -> list[list[str]]:
 
 def _sources(episode: Episode) -> list[list[Any]]:
     duration = (episode.header["ended_wall_ns"] - episode.header["started_wall_ns"]) / 1e9
-    rows = []
-    for source, table in episode.tables.items():
+    found: list[list[Any]] = []
+    for source, rows in episode.tables.items():
         if source == "labels":
             continue
-        gaps = np.diff(_seconds(episode, table))
+        gaps = np.diff(_seconds(episode, rows))
         largest = f"{gaps.max():.2f}" if gaps.size else "-"
-        rows.append([source, table.height, f"{table.height / duration:.1f}", largest])
-    return rows
+        found.append([source, rows.height, f"{rows.height / duration:.1f}", largest])
+    return found
 
 
 def _channels(shard: TensorShard) -> list[list[str]]:
@@ -128,6 +133,7 @@ def plot(episode: Episode, schema: Schema, out: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
+    from matplotlib.ticker import EngFormatter
 
     _, _, shard = windows_of(episode.header, episode.tables, schema)
     columns = 4
@@ -146,11 +152,14 @@ def plot(episode: Episode, schema: Schema, out: Path) -> None:
         unit = "/s" if channel.kind in ("counter", "sum") else ""
         axis.set_title(f"{channel.key}{unit}", fontsize=9, loc="left")
         axis.tick_params(labelsize=7)
+        axis.yaxis.set_major_formatter(EngFormatter(sep=""))
         axis.margins(x=0)
         if mask.any():
             shown = np.where(mask, values, np.nan)
             axis.plot(seconds, shown, lw=0.9, color=_SOURCE_COLOURS[channel.source])
-            axis.set_ylim(bottom=min(0.0, float(values[mask].min())))
+            # From zero, and never so tight that a level line lies on the frame.
+            low, high = min(0.0, float(values[mask].min())), float(values[mask].max())
+            axis.set_ylim(low, high + 0.1 * (high - low) if high > low else low + 1)
         else:
             axis.text(0.5, 0.5, "missing", transform=axis.transAxes, ha="center", color="#555555")
             axis.set_yticks([])

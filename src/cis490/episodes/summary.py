@@ -13,6 +13,7 @@ from cis490.channels import SOURCES
 from cis490.episodes.faults import MEANING
 from cis490.episodes.validate import VERDICT_SCHEMA
 from cis490.files import StrPath
+from cis490.markdown import table
 
 STATUSES: Final = ("accepted", "degraded", "rejected", "errored")
 
@@ -37,9 +38,9 @@ def gather(
         parquet: validation.parquet, one row an indexed episode.
         markdown: validation.md.
     """
-    table = tabulate([pl.read_parquet(Path(path)) for path in verdicts], index_report)
-    files.write_parquet(parquet, table, {"kind": "cis490.validation", "version": "1"})
-    files.write_text(markdown, render(table, index_report))
+    validation = tabulate([pl.read_parquet(Path(path)) for path in verdicts], index_report)
+    files.write_parquet(parquet, validation, {"kind": "cis490.validation", "version": "1"})
+    files.write_text(markdown, render(validation, index_report))
 
 
 def tabulate(verdicts: Sequence[pl.DataFrame], index_report: Mapping[str, Any]) -> pl.DataFrame:
@@ -91,26 +92,6 @@ def describe_downgraded(validation: pl.DataFrame) -> list[str]:
     ]
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table whose columns line up as plain text too; numbers are set right."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    width = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    number = [
-        all(row[i].replace(".", "").replace(",", "").isdigit() for row in cells)
-        for i in range(len(header))
-    ]
-
-    def line(row: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width[i]) if number[i] else cell.ljust(width[i])
-            for i, cell in enumerate(row)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * (width[i] - 1) + ":" if number[i] else "-" * width[i] for i in range(len(header))]
-    return "\n".join([line(header), f"| {' | '.join(rule)} |", *map(line, cells)]) + "\n"
-
-
 def render(validation: pl.DataFrame, index_report: Mapping[str, Any]) -> str:
     """The text of validation.md."""
     usable = validation.filter(pl.col("status").is_in(["accepted", "degraded"])).height
@@ -128,6 +109,10 @@ def render(validation: pl.DataFrame, index_report: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], align: str = "l") -> str:
+    return "\n".join(table(header, rows, align)) + "\n"
+
+
 def _by_host(validation: pl.DataFrame) -> str:
     hosts = sorted(validation["host_id"].fill_null("(unreadable)").unique())
     rows = []
@@ -139,7 +124,7 @@ def _by_host(validation: pl.DataFrame) -> str:
         )
         counts = [of_host.filter(pl.col("status") == status).height for status in STATUSES]
         rows.append([host_id, *counts, of_host.height])
-    return markdown_table(["host", *STATUSES, "all"], rows)
+    return _table(["host", *STATUSES, "all"], rows)
 
 
 def _by_reason(validation: pl.DataFrame) -> str:
@@ -153,7 +138,7 @@ def _by_reason(validation: pl.DataFrame) -> str:
     if codes.is_empty():
         return "None: every episode was accepted.\n"
     rows = [[code, count, MEANING[code]] for code, count in codes.iter_rows()]
-    return markdown_table(["reason", "episodes", "meaning"], rows)
+    return _table(["reason", "episodes", "meaning"], rows, align="lrl")
 
 
 def _not_usable(validation: pl.DataFrame) -> str:

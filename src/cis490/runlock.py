@@ -1,0 +1,49 @@
+"""Running again after a kill: Snakemake's lock outlives the run that took it, a kernel lock cannot.
+
+Snakemake locks a working directory with files that say nothing of who made them, so after `kill -9`
+or a power cut the next run stops until somebody types `--unlock`. Each run of ours holds a kernel
+lock beside them for as long as it lives: whoever gets it knows that no other run is alive, and may
+remove what a dead one left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from pathlib import Path
+from typing import IO
+
+_PATIENCE_S = 10.0
+
+
+def claim(folder: Path) -> IO[str] | None:
+    """Take the lock of a working directory, and remove the locks of runs that are dead.
+
+    Args:
+        folder: Snakemake's folder, `.snakemake` in the working directory.
+
+    Returns:
+        An open file that holds the lock until it is closed or the process ends; None if another run
+        is alive or the file system has no locks: then Snakemake's own lock decides.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "cis490.lock").open("w")
+    locks = folder / "locks"
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # A dry run holds the lock for a moment; a real run has locks of its own by then.
+            if (locks.exists() and any(locks.iterdir())) or time.monotonic() > deadline:
+                file.close()
+                return None
+            time.sleep(0.1)
+        except OSError:
+            file.close()
+            return None
+    if locks.exists():
+        for stale in locks.iterdir():
+            stale.unlink(missing_ok=True)
+    return file

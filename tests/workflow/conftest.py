@@ -1,0 +1,117 @@
+"""The real Snakefile on a small store, run once; each test starts from a copy of what it left."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.builders import Store, small_fleet
+from tests.conftest import ROOT
+
+SETTINGS = {
+    "store": "store",
+    "models": ["gbt", "mlp"],
+    "modes": ["realistic"],
+    "batch": {"episodes": 16},
+    "training": {"epochs": 2},
+    "evaluation": {"replicates": 200},
+}
+
+
+@dataclass
+class Run:
+    """A working directory with a store, a config and results."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+    @property
+    def home(self) -> Path:
+        """Where things would go that ought to stay in the working directory."""
+        return self.folder.with_name(f"{self.folder.name}-home")
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def settings(self, **changes: object) -> None:
+        (self.folder / "mine.yaml").write_text(yaml.safe_dump(SETTINGS | changes))
+
+    def command(self, *arguments: str, cores: int = 2) -> list[str]:
+        return [
+            *(sys.executable, "-m", "snakemake", *arguments),
+            *("--snakefile", str(ROOT / "Snakefile")),
+            *("--directory", str(self.folder), "--configfile", str(self.folder / "mine.yaml")),
+            *("--cores", str(cores), "--resources", "gpu=1"),
+        ]
+
+    def snakemake(self, *arguments: str, cores: int = 2) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments, cores=cores),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"HOME": str(self.home)},
+            timeout=300,
+        )
+
+    def ok(self, *arguments: str, cores: int = 2) -> str:
+        done = self.snakemake(*arguments, cores=cores)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, *arguments: str) -> Counter[str]:
+        """How many jobs of each rule a run would have now."""
+        output = self.ok("-n", *arguments)
+        if "Nothing to be done" in output:
+            return Counter()
+        table = output[output.index("Job stats:") :].split("\n\n")[0]
+        rows = re.findall(r"^(\w+) +(\d+)$", table, re.M)
+        return Counter({rule: int(n) for rule, n in rows if rule not in ("total", "all")})
+
+    def tables(self) -> dict[str, bytes]:
+        """Every result that must be the same, byte for byte, however it came about."""
+        paths = sorted(path for path in self.results.rglob("*") if path.is_file())
+        timed = ("logs", "benchmarks", "plan")
+        return {
+            str(path.relative_to(self.results)): path.read_bytes()
+            for path in paths
+            if path.relative_to(self.results).parts[0] not in timed
+            # The cost of a window is measured, and stands in these two alone.
+            and not path.name.endswith(("_latency.json", "_eval.json"))
+        }
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(tmp_path_factory.mktemp("finished"))
+    small_fleet(run.folder / "store")
+    run.settings()
+    run.ok()
+    return run
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """A finished run of one's own."""
+    shutil.copytree(finished.folder, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def fresh(finished: Run, tmp_path: Path) -> Run:
+    """The same store and settings, and nothing done yet."""
+    folder = tmp_path / "fresh"
+    shutil.copytree(finished.folder / "store", folder / "store")
+    shutil.copy(finished.folder / "mine.yaml", folder)
+    return Run(folder)

@@ -1,0 +1,255 @@
+import os
+import signal
+import subprocess
+import time
+
+import polars as pl
+import pytest
+
+from cis490.files import read_json
+from tests.builders import Store, add_to_fleet
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.workflow
+
+ARTEFACTS = """
+    validation.parquet validation.md schema.json
+    telemetry/alder-00000/proc.parquet telemetry/birch-00001/exec.parquet
+    features/alder-00000.parquet tensors/alder-00000.safetensors
+    splits/host.parquet splits/host.json
+    models/host/gbt_realistic/model.json models/host/mlp_realistic/weights.safetensors
+    predictions/host/gbt_realistic.parquet
+    eval/host/gbt_realistic_eval.json eval/host/metrics.parquet eval/host/pairwise.parquet
+    report/comparison_v2.md
+    logs/ingest/alder-00000.log benchmarks/train/host/mlp_realistic.tsv
+""".split()
+
+
+def test_one_command_leaves_every_stage_and_a_second_has_nothing_to_do(finished):
+    missing = [name for name in ARTEFACTS if not (finished.results / name).exists()]
+    assert not missing
+    assert "Nothing to be done" in finished.ok()
+    report = (finished.results / "report/comparison_v2.md").read_text()
+    best = next(
+        read_json(path)["macro_f1"]
+        for path in finished.results.glob("eval/host/*_eval.json")
+        if f"{read_json(path)['macro_f1']['estimate']:.3f} [" in report
+    )
+    assert best["low"] <= best["estimate"] <= best["high"]
+
+
+def test_predictions_hold_every_window_of_val_and_test_and_no_other(finished):
+    predictions = pl.read_parquet(finished.results / "predictions/host/gbt_realistic.parquet")
+    split = pl.read_parquet(finished.results / "splits/host.parquet")
+    features = pl.concat(
+        pl.read_parquet(path, columns=["episode_id", "window", "phase"])
+        for path in finished.results.glob("features/*.parquet")
+    )
+    wanted = features.join(
+        split.filter(pl.col("part").is_in(["val", "test"])).select("episode_id", "part"),
+        on="episode_id",
+    )
+    keys = ["episode_id", "window", "phase", "part"]
+    assert (
+        predictions.select(keys).sort(keys).equals(wanted.select(keys).sort(keys), null_equal=True)
+    )
+    phases = [f"p_{p}" for p in ("clean", "armed", "infecting", "infected_running", "dormant")]
+    total = predictions.select(pl.sum_horizontal(phases)).to_series()
+    assert (total - 1).abs().max() < 1e-5
+
+
+def test_the_same_store_gives_the_same_bytes_whatever_the_number_of_cores(finished, fresh):
+    fresh.ok(cores=1)
+    expected, got = finished.tables(), fresh.tables()
+    assert expected.keys() == got.keys()
+    assert [name for name in expected if expected[name] != got[name]] == []
+
+
+def test_nothing_is_written_outside_the_working_directory(fresh):
+    def times(folder):
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    before = times(fresh.store.folder)
+    clone = {path for path in ROOT.rglob("*") if "cache" not in str(path)}
+    fresh.ok("results/validation.md")
+    assert times(fresh.store.folder) == before
+    assert {path for path in ROOT.rglob("*") if "cache" not in str(path)} == clone
+    # Snakemake itself makes empty cache folders at home, before it reads a line of ours.
+    assert not [path for path in fresh.home.rglob("*") if path.is_file()]
+
+
+def test_a_new_episode_of_a_test_host_trains_nothing(run):
+    add_to_fleet(run.store, "birch", "bnew", "io-walk", "walker", 77)
+    jobs = run.jobs()
+    once = ("ingest", "windows", "gather", "split", "evaluate", "report")
+    assert jobs == {**dict.fromkeys(once, 1), "predict": 2}
+    run.ok()
+    split = pl.read_parquet(run.results / "splits/host.parquet")
+    assert split.filter(episode_id="bnew")["part"].to_list() == ["test"]
+    assert "Nothing to be done" in run.ok()
+
+
+def test_a_new_episode_of_a_training_host_decodes_only_its_batch(run):
+    add_to_fleet(run.store, "alder", "anew", "io-walk", "walker", 77)
+    jobs = run.jobs()
+    assert (jobs["ingest"], jobs["windows"], jobs["train"]) == (1, 1, 2)
+
+
+def test_a_vanished_episode_dirties_its_batch_alone_and_is_reported(run):
+    (run.store.folder / "birch/b0000.tar.zst").unlink()
+    jobs = run.jobs()
+    assert (jobs["ingest"], jobs["windows"], jobs["train"]) == (1, 1, 0)
+    run.ok("results/validation.md")
+    row = pl.read_parquet(run.results / "validation.parquet").row(
+        by_predicate=pl.col("episode_id") == "b0000", named=True
+    )
+    assert (row["status"], row["reasons"]) == ("errored", ["file_missing"])
+
+
+def test_a_changed_window_decodes_nothing_again(run):
+    run.settings(window={"length_s": 5, "stride_s": 5})
+    jobs = run.jobs()
+    assert (jobs["ingest"], jobs["windows"], jobs["train"]) == (0, 6, 2)
+
+
+def test_the_device_is_no_reason_to_train_again(run):
+    run.settings(training={"epochs": 2, "device": "auto"})
+    assert run.jobs() == {}
+    run.settings(training={"epochs": 3})
+    assert run.jobs()["train"] == 2
+
+
+def test_an_unindexed_file_changes_the_page_on_the_store_and_trains_nothing(run):
+    (run.store.folder / "alder/stray.tar.zst").write_bytes(b"")
+    assert run.jobs() == {"gather": 1, "report": 1}
+
+
+def test_extra_splits_stand_beside_the_primary_one_and_retrain_nothing_of_it(run):
+    back = {"name": "back", "train_hosts": ["birch"], "test_hosts": ["alder"]}
+    run.settings(extra_splits=[back])
+    jobs = run.jobs()
+    assert (jobs["ingest"], jobs["windows"], jobs["train"], jobs["fit"]) == (0, 0, 2, 1)
+    run.ok()
+    report = (run.results / "report/comparison_v2.md").read_text()
+    assert "back" in report
+    split = read_json(run.results / "splits/back.json")
+    assert (split["train_hosts"], split["test_hosts"]) == (["birch"], ["alder"])
+
+
+@pytest.mark.parametrize("delay_s", [2.5, 6.0, 11.0])
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_result(finished, fresh, delay_s):
+    process = subprocess.Popen(
+        fresh.command(),
+        cwd=fresh.folder,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    fresh.ok()
+    expected, got = finished.tables(), fresh.tables()
+    assert [name for name in expected if expected[name] != got.get(name)] == []
+    assert not [name for name in got if name.endswith(".partial")]
+
+
+def test_a_second_run_beside_a_live_one_is_refused(fresh):
+    process = subprocess.Popen(
+        fresh.command(),
+        cwd=fresh.folder,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    locks = fresh.folder / ".snakemake/locks"
+    while process.poll() is None and not (locks.exists() and any(locks.iterdir())):
+        time.sleep(0.05)
+    second = fresh.snakemake()
+    fresh.ok("-n")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert second.returncode != 0
+    assert "lock" in (second.stdout + second.stderr).lower()
+
+
+def says(run, *parts):
+    done = run.snakemake()
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    for part in parts:
+        assert part in line
+
+
+def test_an_empty_store_stops_with_a_line_and_exit_code_1(fresh):
+    (fresh.folder / "store").rename(fresh.folder / "full")
+    says(fresh, "no such folder")
+    Store(fresh.folder / "store")
+    says(fresh, "empty: index.jsonl holds no record")
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"split": {"test_hosts": ["cedar"]}}, ["no host cedar", "alder, birch, dogwood"]),
+        (
+            {"split": {"test_hosts": ["alder"]}},
+            ["split.test_hosts", "alder is also in train_hosts"],
+        ),
+        ({"trainning": {}}, ["unknown key trainning", "did you mean training"]),
+        ({"training": {"epochs": "x"}}, ["training.epochs"]),
+        ({"store_pin": "nothing.parquet"}, ["store_pin"]),
+    ],
+)
+def test_a_bad_setting_stops_with_one_line_that_names_its_key(fresh, settings, parts):
+    fresh.settings(**settings)
+    says(fresh, *parts)
+
+
+def test_no_held_out_host_gives_a_report_on_val_that_says_so(fresh):
+    fresh.settings(models=["gbt"], split={"test_hosts": []})
+    fresh.ok()
+    report = (fresh.results / "report/comparison_v2.md").read_text()
+    assert report.startswith("# No held-out host")
+
+
+@pytest.mark.parametrize("recipe", ["sample", "time"])
+def test_other_recipes_run_to_a_report(fresh, recipe):
+    fresh.settings(models=["gbt"], split={"recipe": recipe})
+    fresh.ok()
+    parts = pl.read_parquet(fresh.results / f"splits/{recipe}.parquet")["part"]
+    assert {"train", "val", "test"} <= set(parts)
+    assert (fresh.results / f"eval/{recipe}/metrics.parquet").exists()
+
+
+def test_a_training_that_fails_is_shown_and_leaves_the_others_standing(fresh):
+    """Two hosts that are clean throughout hold one class: no detector can be trained on that."""
+    store = Store(fresh.folder / "controls")
+    for i in range(6):
+        for host_id in ("alder", "dogwood", "birch"):
+            add_to_fleet(store, host_id, f"{host_id}{i}", "none", "none", i)
+    add_to_fleet(store, "birch", "infected", "io-walk", "walker", 3)
+    fresh.settings(store="controls")
+    fresh.ok()
+    report = (fresh.results / "report/comparison_v2.md").read_text()
+    assert "failed" in report.lower()
+    statuses = {read_json(path)["status"] for path in fresh.results.glob("models/*/*/model.json")}
+    assert statuses == {"failed"}
+
+
+def test_a_pinned_run_stays_as_it_was_while_the_store_grows(run):
+    (run.results / "validation.parquet").rename(run.folder / "pin.parquet")
+    run.settings(store_pin="pin.parquet")
+    run.ok()
+    add_to_fleet(run.store, "alder", "anew", "io-walk", "walker", 77)
+    assert run.jobs() == {"gather": 1, "report": 1}
+    run.ok()
+    assert "`anew`: in the store but not in the pin" in (run.results / "validation.md").read_text()
+    assert pl.read_parquet(run.results / "validation.parquet").filter(episode_id="anew").is_empty()
+
+
+def test_snakemakes_own_report_can_be_made(run):
+    run.ok("--report", "report.html")
+    assert (run.folder / "report.html").stat().st_size > 10_000
