@@ -1,0 +1,16 @@
+"""Six architectures behind one class: `create` one, then `fit`, `predict_proba` and `embed`."""
+
+from cis490.models.base import Classifier, Columns, FitSettings, InputError
+from cis490.models.registry import ARCHITECTURES, create, get_class
+from cis490.models.views import WindowView
+
+__all__ = [
+    "ARCHITECTURES",
+    "Classifier",
+    "Columns",
+    "FitSettings",
+    "InputError",
+    "WindowView",
+    "create",
+    "get_class",
+]

@@ -1,0 +1,141 @@
+"""What the five networks share: standardised input with its mask, the loop, and their state."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from cis490.errors import FormatError
+from cis490.models.base import Classifier, Columns
+from cis490.models.preprocess import Standardiser, class_weights
+from cis490.models.views import WindowView
+from cis490.training.batches import Batches, SourceDropout
+from cis490.training.device import deterministic, resolve_device, seeded
+from cis490.training.loop import train_network
+
+
+class Backbone(nn.Module):
+    """Turns inputs (b, n_inputs, n_timepoints) into embeddings (b, width).
+
+    Inputs are values, 0 where missing, followed by as many mask channels, 1 where measured.
+    """
+
+    width: int
+
+
+class Network(nn.Module):
+    """A backbone and a linear head: (b, n_inputs, n_timepoints) to logits (b, n_classes)."""
+
+    def __init__(self, backbone: Backbone, n_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.width, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.dropout(self.backbone(x)))
+        return logits
+
+
+class NetworkClassifier(Classifier):
+    """A classifier whose architecture is a torch backbone; subclasses say which (`_backbone`)."""
+
+    head_dropout: ClassVar[float] = 0.3
+
+    _net: Network
+    _standardiser: Standardiser
+
+    @abstractmethod
+    def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:
+        """An untrained backbone for inputs (b, n_inputs, n_timepoints)."""
+
+    def _fit(
+        self,
+        X: np.ndarray | WindowView,
+        y: np.ndarray,
+        validation: tuple[np.ndarray | WindowView, np.ndarray] | None,
+        columns: Columns,
+    ) -> None:
+        settings, device = self.settings, resolve_device(self.settings.device)
+        view = _view(X)
+        self._standardiser = Standardiser.fit(view.series, columns.log)
+        absent = torch.from_numpy(self._standardiser.transform(columns.absent[None])[0])
+        dropout = SourceDropout(columns.groups, settings.source_dropout, absent)
+        with deterministic(settings.threads), seeded(self.seed, device) as generator:
+            self._net = self._build(view.series.shape[1]).to(device)
+            train = Batches(
+                view,
+                self._standardiser.transform(view.series),
+                y,
+                device,
+                batch_size=settings.batch_size,
+                dropout=dropout,
+            )
+            val = None if validation is None else self._batches(*validation)
+            weights = torch.from_numpy(class_weights(y, self.n_classes)).to(device)
+            self.history, self.best_epoch = train_network(
+                self._net, train, val, weights, settings, generator
+            )
+
+    def _predict_proba(self, X: np.ndarray | WindowView) -> np.ndarray:
+        return self._apply(lambda x: torch.softmax(self._net(x).double(), 1), X)
+
+    def _embed(self, X: np.ndarray | WindowView) -> np.ndarray:
+        return self._apply(self._net.backbone, X)
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the backbone's last layer."""
+        return self._net.backbone.width
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases."""
+        return sum(parameter.numel() for parameter in self._net.parameters())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        standardiser = self._standardiser.state()
+        return {f"standardiser.{name}": array for name, array in standardiser.items()} | {
+            f"net.{name}": tensor.detach().cpu().numpy()
+            for name, tensor in self._net.state_dict().items()
+        }
+
+    def _restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        def under(prefix: str) -> dict[str, np.ndarray]:
+            return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+        self._standardiser = Standardiser.from_state(under("standardiser."))
+        self._net = self._build(len(self._standardiser.mean))
+        state = {name: torch.from_numpy(array) for name, array in under("net.").items()}
+        try:
+            self._net.load_state_dict(state)
+        except RuntimeError as error:
+            raise FormatError(f"weights do not fit the architecture: {error}") from None
+        self._net.to(resolve_device(self.settings.device))
+
+    def _build(self, n_columns: int) -> Network:
+        n_timepoints = 1 if self.tabular else self._input_shape[1]
+        backbone = self._backbone(2 * n_columns, n_timepoints)
+        return Network(backbone, self.n_classes, self.head_dropout)
+
+    def _batches(self, X: np.ndarray | WindowView, y: np.ndarray | None = None) -> Batches:
+        view, device = _view(X), resolve_device(self.settings.device)
+        return Batches(view, self._standardiser.transform(view.series), y, device)
+
+    def _apply(
+        self, function: Callable[[torch.Tensor], torch.Tensor], X: np.ndarray | WindowView
+    ) -> np.ndarray:
+        self._net.eval()
+        with deterministic(self.settings.threads), torch.inference_mode():
+            parts = [function(x).float().cpu() for x, _ in self._batches(X).in_order()]
+        return torch.cat(parts).numpy()
+
+
+def _view(X: np.ndarray | WindowView) -> WindowView:
+    """Features (n_cases, n_features) are windows of one step."""
+    return X if isinstance(X, WindowView) else WindowView.from_array(X[:, :, None])

@@ -1,0 +1,85 @@
+import polars as pl
+import pytest
+
+from cis490 import cli
+from tests.builders import members_of, pack, small_fleet
+from tests.conftest import SAMPLE_STORE
+
+
+def run(*arguments):
+    cli.main([str(argument) for argument in arguments])
+
+
+def test_validate_judges_a_store_that_no_config_knows(store, tmp_path, capsys):
+    store.add("cedar", "e1")
+    store.put("cedar", "e2", b"junk")
+    run("validate", store.folder, "--out", tmp_path / "v.parquet")
+    shown = capsys.readouterr().out
+    assert "2 indexed episodes, 1 usable" in shown
+    assert "`cedar/e2` errored: not_zstd" in shown
+    assert pl.read_parquet(tmp_path / "v.parquet")["status"].to_list() == ["accepted", "errored"]
+
+
+def test_inspect_shows_phases_and_channels_and_draws_them(tmp_path, capsys):
+    episode = next((SAMPLE_STORE / "alder").glob("bbaf*"))
+    run("inspect", episode, "--plot", tmp_path / "out.png")
+    shown = capsys.readouterr().out
+    assert "Verdict: accepted" in shown
+    assert "| infected_running |" in shown
+    assert shown.count("| netflow.") == 10
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inspect_of_a_lone_file_needs_no_store_around_it(tmp_path, capsys):
+    path = tmp_path / "anything.tar.zst"
+    path.write_bytes(pack(members_of(netflow=False)))
+    run("inspect", path)
+    assert "Verdict: degraded" in capsys.readouterr().out
+
+
+def test_inspect_says_what_is_wrong_and_exits_with_1(tmp_path, capsys):
+    path = tmp_path / "bad.tar.zst"
+    path.write_bytes(pack(members_of())[:-50])
+    with pytest.raises(SystemExit) as done:
+        run("inspect", path)
+    assert done.value.code == 1
+    assert "cut_short" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validate", "nowhere"], "no such folder"),
+        (["inspect", "nowhere.tar.zst"], "no such file"),
+        (["train", "gbt", "realistic"], "holds no plan: run `cis490 ingest` first"),
+        (["evaluate"], "holds no model"),
+        (["report"], "run the workflow first"),
+        (["train", "gbt", "oracle", "--split", "x"], "no split x; there are host"),
+        (["ingest", "--configfile", "nowhere.yaml"], "cannot read the config"),
+    ],
+)
+def test_a_known_error_is_one_line_and_exit_code_1(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as done:
+        run(*arguments)
+    assert str(done.value.code).startswith("error: ")
+    assert message in str(done.value.code)
+    assert "\n" not in str(done.value.code)
+
+
+def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
+    small_fleet(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "store: store\ntraining: {epochs: 2}\nevaluation: {replicates: 200}\n"
+    )
+    with_config = ("--configfile", "mine.yaml")
+    run("ingest", *with_config)
+    run("train", "gbt", "realistic", *with_config)
+    run("train", "mlp", "oracle", *with_config)
+    run("evaluate", *with_config)
+    shown = capsys.readouterr().out
+    assert "| gbt" in shown
+    assert "| window_index" in shown
+    run("report")
+    assert capsys.readouterr().out.strip() in shown

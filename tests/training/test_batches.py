@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import torch
+
+from cis490.models.views import WindowView
+from cis490.training.batches import CLIP, Batches, SourceDropout
+
+CPU = torch.device("cpu")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def view_of(labels, start, length, **options):
+    labels = np.asarray(labels)
+    series = np.arange(len(labels), dtype=np.float32)[:, None] / 1000
+    return WindowView(series, np.asarray(start, np.int64), length, step_label=labels, **options)
+
+
+def test_windows_come_with_zero_for_missing_and_their_mask():
+    X = np.array([[[1, np.nan], [np.nan, 2]]], np.float32)
+    view = WindowView.from_array(X)
+    (x, y), *_ = Batches(view, view.series, np.array([1]), CPU).in_order()
+    assert x.tolist() == [[[1, 0], [0, 2], [1, 0], [0, 1]]]
+    assert y.tolist() == [1]
+
+
+def test_extreme_values_are_cut_and_infinite_ones_too():
+    X = np.array([[[1e30, -1e30, np.inf, 0.5]]], np.float32)
+    view = WindowView.from_array(X)
+    (x, _), *_ = Batches(view, view.series, None, CPU).in_order()
+    assert x[0, 0].tolist() == [CLIP, -CLIP, CLIP, 0.5]
+    assert x[0, 1].tolist() == [1, 1, 1, 1]
+
+
+def test_an_array_and_its_view_are_the_same_windows():
+    X = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
+    view = WindowView.from_array(X)
+    assert view.shape == X.shape
+    assert np.array_equal(view.to_array(), X)
+
+
+def test_an_epoch_shows_every_window_once_in_another_order_each_time():
+    X = np.arange(10, dtype=np.float32).reshape(10, 1, 1) / 10
+    view = WindowView.from_array(X)
+    batches = Batches(view, view.series, np.arange(10) % 2, CPU, batch_size=4)
+    source = generator()
+    epochs = [[x[:, 0, 0] for x, _ in batches.shuffled(source)] for _ in range(2)]
+    assert [len(batch) for batch in epochs[0]] == [4, 4, 2]
+    assert len(batches) == 3
+    first, second = (torch.cat(epoch) for epoch in epochs)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == X.ravel().tolist()
+    assert first.tolist() != second.tolist()
+
+
+def test_moved_windows_stay_within_half_a_stride_and_their_episode():
+    labels = np.zeros(60, np.int64)
+    start = np.arange(0, 51, 10)
+    low, high = np.zeros(6, np.int64), np.full(6, 50)
+    view = view_of(labels, start, 10, jitter=5, low=low, high=high)
+    batches = Batches(view, view.series, np.zeros(6, np.int64), CPU)
+    moves = torch.stack([batches.moved(generator(seed))[0] for seed in range(200)]) - batches.start
+    assert moves[:, 1:5].min() == -5
+    assert moves[:, 1:5].max() == 5
+    assert set(moves[:, 2].tolist()) == set(range(-5, 6))
+    assert moves[:, 0].min() == 0
+    assert moves[:, 5].max() == 0
+
+
+def test_a_moved_window_takes_the_phase_of_most_steps_and_the_later_one_of_a_tie():
+    labels = [0, 0, 0, 0, 2, 2, 2, 2, 1, 1]
+    view = view_of(labels, [1, 2, 3, 5, 6], 4, jitter=1, low=np.arange(5), high=np.arange(5))
+    batches = Batches(view, view.series, np.zeros(5, np.int64), CPU)
+    batches.low = batches.high = batches.start  # no room to move
+    start, y = batches.moved(generator())
+    assert start.tolist() == [1, 2, 3, 5, 6]
+    assert y.tolist() == [0, 2, 2, 2, 2]
+
+
+def test_moved_windows_are_the_values_at_their_new_start():
+    labels = np.repeat([0, 1], 30)
+    view = view_of(labels, [20], 10, jitter=9, low=np.array([0]), high=np.array([50]))
+    batches = Batches(view, view.series, np.array([0]), CPU)
+    for seed in range(20):
+        ((x, y),) = batches.shuffled(generator(seed))
+        first = round(x[0, 0, 0].item() * 1000)
+        assert 11 <= first <= 29
+        np.testing.assert_allclose(x[0, 0] * 1000, np.arange(first, first + 10), rtol=1e-4)
+        assert y.item() == (first >= 25)
+
+
+def test_source_dropout_hides_whole_sources_at_their_rates():
+    absent = torch.tensor([float("nan"), 7.0, float("nan"), float("nan")])
+    dropout = SourceDropout({"a": [0, 1], "b": [3], "c": []}, {"a": 0.25, "b": 0.5, "z": 1}, absent)
+    x = dropout(torch.zeros(20_000, 4, 2), generator())
+    lost_a, lost_b = torch.isnan(x[:, 0, 0]), torch.isnan(x[:, 3, 0])
+    assert lost_a.float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert lost_b.float().mean().item() == pytest.approx(0.5, abs=0.01)
+    assert (lost_a & lost_b).float().mean().item() == pytest.approx(0.125, abs=0.01)
+    assert torch.equal(x[:, 1, 1] == 7, lost_a)
+    assert not torch.isnan(x[:, 2]).any()
+
+
+def test_source_dropout_is_for_training_only():
+    X = np.ones((50, 1, 1), np.float32)
+    view = WindowView.from_array(X)
+    dropout = SourceDropout({"a": [0]}, {"a": 1.0}, torch.tensor([float("nan")]))
+    batches = Batches(view, view.series, np.zeros(50, np.int64), CPU, dropout=dropout)
+    assert all(x.sum() == 0 for x, _ in batches.shuffled(generator()))
+    assert all((x == 1).all() for x, _ in batches.in_order())

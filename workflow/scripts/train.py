@@ -1,0 +1,19 @@
+"""Train one architecture in one mode on a split."""
+
+from cis490.logs import job
+
+with job(snakemake.log[0]):
+    from pathlib import Path
+
+    from cis490.training.train import train
+
+    train(
+        snakemake.wildcards.architecture,
+        snakemake.wildcards.mode,
+        schema_file=snakemake.input.schema,
+        fit_file=snakemake.input.fit,
+        features=snakemake.input.features,
+        tensors=snakemake.input.tensors,
+        config=snakemake.config,
+        out=Path(snakemake.output.model).parent,
+    )
