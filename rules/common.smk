@@ -93,11 +93,3 @@ def gpus(wildcards):
     return int(
         wildcards.architecture != "gbt" and may_use_gpu(config["training"]["device"])
     )
-
-
-def show_headline(report):
-    """Print the report's first page and where the rest of it is."""
-    path = Path(report)
-    if path.exists():
-        print(path.read_text().split("<!-- end of headline -->")[0].rstrip())
-        print(f"\nReport: {path.resolve()}")

@@ -36,7 +36,7 @@ def print_headline(report: Path) -> None:
         text = Path(report).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise Cis490Error(f"there is no {report}: run the workflow first") from None
-    sys.stdout.write(text.partition(END_OF_HEADLINE)[0].rstrip() + "\n")
+    sys.stdout.write(f"{text.partition(END_OF_HEADLINE)[0].rstrip()}\n\nReport: {report}\n")
 
 
 def title(results: Results) -> str:
