@@ -14,7 +14,7 @@ from cis490.channels import MODES
 from cis490.config import read_yaml, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, read_store
 from cis490.errors import Cis490Error, ConfigError
-from cis490.logs import MILESTONE, logger
+from cis490.logs import Terminal, logger
 
 T = TypeVar("T")
 
@@ -25,10 +25,8 @@ ARCHITECTURES = ("gbt", "mlp", "cnn", "gru", "lstm", "transformer")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `cis490`; a known error is one line on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO if options.verbose else MILESTONE)
+    logger.handlers[:] = [logging.StreamHandler() if options.verbose else Terminal(options.name)]
+    logger.setLevel(logging.INFO)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         run(options)
@@ -85,7 +83,7 @@ def _command(
     )
     parser.add_argument("--configfile", type=Path, help="settings that differ from config.yaml")
     parser.add_argument("-v", "--verbose", action="store_true", help="say each thing that happens")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, name=name)
     return parser
 
 

@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 from pathlib import Path
 
+_DRIVER = Path("/proc/driver/nvidia/version")
+
 
 def may_use_gpu(device: str) -> bool:
     """Whether trainings with `training.device` = `device` should ask the scheduler for a GPU.
@@ -17,7 +19,7 @@ def may_use_gpu(device: str) -> bool:
         return device == "cuda"
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
         return False
-    return Path("/proc/driver/nvidia/version").exists() and not _torch_is_cpu_build()
+    return _DRIVER.exists() and not _torch_is_cpu_build()
 
 
 def _torch_is_cpu_build() -> bool:

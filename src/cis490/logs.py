@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from cis490.errors import Cis490Error
 from cis490.files import StrPath
@@ -14,7 +16,31 @@ from cis490.files import StrPath
 logger = logging.getLogger("cis490")
 
 # Between INFO (the log file) and WARNING: what somebody who watches the terminal wants to see.
-MILESTONE = 25
+MILESTONE: Final = 25
+logging.addLevelName(MILESTONE, "MILESTONE")
+
+_QUIET_S = 5.0
+
+
+class Terminal(logging.StreamHandler):
+    """Shows milestones, and of the rest one line each few seconds, so that long work is seen."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__()
+        self.job = job
+        self._next = time.monotonic() + _QUIET_S
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record if it is a milestone, or if nothing was written for a while."""
+        now = time.monotonic()
+        if record.levelno >= MILESTONE or now >= self._next:
+            self._next = now + _QUIET_S
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message; what is no milestone says whose it is, for jobs run side by side."""
+        text = record.getMessage()
+        return text if record.levelno >= MILESTONE else f"{self.job}: {text}"
 
 
 @contextmanager
@@ -24,15 +50,12 @@ def job(log_file: StrPath) -> Iterator[logging.Logger]:
     An error of our own (`Cis490Error`) is written for a person and needs no traceback; any other
     exception leaves its traceback in the log and goes on to fail the job.
     """
-    Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+    path = Path(log_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, mode="w", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_terminal = logging.StreamHandler()
-    to_terminal.setFormatter(logging.Formatter("%(message)s"))
-    to_terminal.setLevel(MILESTONE)
-    logging.addLevelName(MILESTONE, "MILESTONE")
     logger.setLevel(logging.INFO)
-    logger.handlers[:] = [to_file, to_terminal]
+    logger.handlers[:] = [to_file, Terminal("/".join(path.with_suffix("").parts[-2:]))]
     try:
         yield logger
     except Cis490Error as error:

@@ -171,7 +171,9 @@ def test_the_printed_headline_ends_after_the_company_of_baselines(
     world: World, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_headline(world.folder / "report" / "comparison_v2.md")
-    top = capsys.readouterr().out
+    report = world.folder / "report" / "comparison_v2.md"
+    top, _, where = capsys.readouterr().out.partition("\n\nReport: ")
+    assert where.strip() == str(report)
     assert top.startswith("# ")
     assert text.startswith(top.rstrip())
     assert {row[0] for row in tables(top)[-1][1:]} == {

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import time
@@ -117,6 +118,19 @@ def test_the_device_is_no_reason_to_train_again(run):
     assert run.jobs() == {}
     run.settings(training={"epochs": 3})
     assert run.jobs()["train"] == 2
+
+
+def test_networks_ask_for_a_gpu_and_the_rest_does_not(fresh):
+    fresh.settings(training={"epochs": 2, "device": "cuda"})
+    blocks = [block.split("\n\n")[0] for block in re.split(r"\n(?:local)?rule ", fresh.ok("-n"))]
+    asking = {block.split(":")[0]: [] for block in blocks[1:]}
+    for block in blocks[1:]:
+        if "gpu=1" in block:
+            asking[block.split(":")[0]].append(re.search(r"architecture=(\w+)", block)[1])
+    assert {rule: models for rule, models in asking.items() if models} == {
+        "train": ["mlp"],
+        "predict": ["mlp"],
+    }
 
 
 def test_an_unindexed_file_changes_the_page_on_the_store_and_trains_nothing(run):

@@ -1,0 +1,38 @@
+import logging
+
+import pytest
+
+from cis490.errors import Cis490Error
+from cis490.logs import MILESTONE, Terminal, job, logger
+
+
+def test_a_known_error_is_one_line_and_exit_code_1(tmp_path, capsys):
+    with pytest.raises(SystemExit) as done, job(tmp_path / "deep/job.log"):
+        raise Cis490Error("what, where and what to do")
+    assert done.value.code == 1
+    assert capsys.readouterr().err == "error: what, where and what to do\n"
+    assert "Traceback" not in (tmp_path / "deep/job.log").read_text()
+
+
+def test_an_unknown_error_leaves_its_traceback_in_the_log_and_fails_the_job(tmp_path):
+    with pytest.raises(ZeroDivisionError), job(tmp_path / "job.log"):
+        1 / 0  # noqa: B018
+    assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
+def test_the_log_has_everything_and_the_terminal_milestones(tmp_path, capsys):
+    with job(tmp_path / "job.log"):
+        logger.info("detail")
+        logger.log(MILESTONE, "milestone")
+    assert capsys.readouterr().err == "milestone\n"
+    assert "detail" in (tmp_path / "job.log").read_text()
+
+
+def test_long_work_is_seen_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("cis490.logs.time.monotonic", lambda: now[0])
+    terminal = Terminal("train/cnn")
+    for second in range(13):
+        now[0] = float(second)
+        terminal.handle(logging.makeLogRecord({"msg": f"epoch {second}", "levelno": logging.INFO}))
+    assert capsys.readouterr().err == "train/cnn: epoch 5\ntrain/cnn: epoch 10\n"

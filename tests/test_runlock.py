@@ -1,0 +1,39 @@
+import subprocess
+import sys
+import time
+
+from cis490 import runlock
+
+
+def test_what_a_dead_run_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks/0.output.lock").write_text("results/x")
+    assert runlock.claim(tmp_path) is not None
+    assert not list((tmp_path / "locks").iterdir())
+
+
+def test_the_locks_of_a_live_run_stay(tmp_path):
+    code = "import sys, time; from pathlib import Path; from cis490.runlock import claim;"
+    code += "lock = claim(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    live = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert live.stdout.readline() == "held\n"
+        (tmp_path / "locks").mkdir()
+        (tmp_path / "locks/0.output.lock").write_text("results/x")
+        start = time.monotonic()
+        assert runlock.claim(tmp_path) is None
+        assert time.monotonic() - start < 5
+        assert list((tmp_path / "locks").iterdir())
+    finally:
+        live.kill()
+        live.wait()
+    assert runlock.claim(tmp_path) is not None
+
+
+def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(runlock, "_PATIENCE_S", 0.3)
+    held = runlock.claim(tmp_path)
+    assert held is not None
+    assert runlock.claim(tmp_path) is None
