@@ -39,8 +39,7 @@ def decode(tmp_path, episode_id="e1", members=None, **options):
 
 
 def grid_of(episode, schema=SCHEMA):
-    _, _, shard = windows_of(episode.header, episode.tables, schema)
-    return shard
+    return windows_of(collect([episode]), schema)[2]
 
 
 def test_netflow_rows_survive_an_uptime_based_mono_clock(tmp_path):
@@ -112,8 +111,7 @@ def test_the_gap_follows_the_nominal_rate_of_the_source(tmp_path):
 
 def windows(tmp_path, **options):
     episode = decode(tmp_path, **options)
-    frame, features, _ = windows_of(episode.header, episode.tables, SCHEMA)
-    return frame, features
+    return windows_of(collect([episode]), SCHEMA)[:2]
 
 
 def test_a_window_takes_the_phase_that_covers_most_of_it(tmp_path):
@@ -175,7 +173,7 @@ def test_a_batch_holds_the_windows_of_each_episode_as_if_it_were_alone(tmp_path)
     names = feature_names("oracle")
     assert frame.columns[8:] == names
     for i, episode in enumerate(episodes):
-        header, features, alone = windows_of(episode.header, episode.tables, SCHEMA)
+        header, features, alone = windows_of(collect([episode]), SCHEMA)
         mine = frame.filter(episode_id=f"e{i}")
         assert mine.select(header.columns).equals(header)
         np.testing.assert_array_equal(mine.select(names).to_numpy(), features)

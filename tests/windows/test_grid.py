@@ -4,10 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cis490.windows.grid import (
-    counter_rates,
-    gauge_levels,
+    SPAN,
+    Samples,
+    Steps,
     hold_counts,
     n_windows,
+    silence,
     spread_sums,
     step_edges,
 )
@@ -23,7 +25,8 @@ def times(*seconds):
 def rates(t, v, *, gap=0.25, modulus=None, edges=EDGES):
     v = np.asarray(v)
     v = v.astype(np.int64) if v.dtype.kind == "i" else v.astype(np.float64)
-    return counter_rates(times(*t), v, edges, gap_ns=gap * S, hz=10, modulus=modulus)
+    samples = Samples(times(*t), np.full(len(t), gap * S), Steps(edges, 1))
+    return samples.counter(v, hz=10, modulus=modulus)
 
 
 def test_a_steady_counter_has_a_steady_rate():
@@ -103,16 +106,24 @@ def test_too_few_samples_are_missing(t, v):
 
 
 def test_a_gauge_is_the_last_value_and_is_carried_up_to_the_gap():
-    level, valid = gauge_levels(
-        times(0.05, 0.15, 0.42), np.array([5, 6, 7]), step_edges(8, 10), gap_ns=0.2 * S
-    )
+    samples = Samples(times(0.05, 0.15, 0.42), np.full(3, 0.2 * S), Steps(step_edges(8, 10), 1))
+    level, valid = samples.gauge(np.array([5, 6, 7]))
     assert valid.tolist() == [True, True, True, False, True, True, False, False]
     assert level[valid].tolist() == [5, 6, 6, 7, 7]
 
 
-def flows(t, amounts, **options):
-    settings = {"interval_ns": S // 2, "end_ns": 2 * S, "hz": 10} | options
-    return spread_sums(times(*t), np.atleast_2d(np.array(amounts, float)), EDGES, **settings)
+def flows(t, amounts, *, interval_ns=S // 2, end_ns=2 * S):
+    steps = Steps(EDGES, 1)
+    values, mask = spread_sums(
+        times(*t),
+        np.zeros(len(t), int),
+        np.atleast_2d(np.array(amounts, float)),
+        interval_ns=np.array([interval_ns]),
+        mask=silence(np.array([end_ns]), steps),
+        steps=steps,
+        hz=10,
+    )
+    return values[:, 0], mask[:, 0]
 
 
 def test_a_flow_record_is_spread_evenly_over_the_interval_before_it():
@@ -162,11 +173,16 @@ def test_flow_totals_are_kept_and_silence_is_exactly_zero(records, interval):
 
 
 def test_distinct_counts_are_held_over_their_interval():
+    steps = Steps(EDGES, 1)
     held, mask = hold_counts(
-        times(0.5, 1.0, 1.8), np.array([[3.0, 4.0, 9.0]]), EDGES, interval_ns=S // 2, end_ns=2 * S
+        times(0.5, 1.0, 1.8),
+        np.array([[3.0, 4.0, 9.0]]),
+        interval_ns=np.full(3, S // 2),
+        mask=silence(np.array([2 * S]), steps),
+        steps=steps,
     )
     assert mask.all()
-    assert held[0].tolist() == [3] * 5 + [4] * 5 + [0] * 3 + [9] * 5 + [0] * 2
+    assert held[0, 0].tolist() == [3] * 5 + [4] * 5 + [0] * 3 + [9] * 5 + [0] * 2
 
 
 def test_a_window_exists_if_95_percent_of_its_steps_lie_before_the_end():
@@ -180,3 +196,24 @@ def test_edges_of_a_rate_that_does_not_divide_a_second_do_not_drift():
     edges = step_edges(3 * 3600, 3)
     assert edges[-1] == 3600 * S
     assert set(np.diff(edges).tolist()) == {333_333_333, 333_333_334}
+
+
+def test_nothing_reaches_from_one_episode_into_its_neighbour():
+    """Each of three episodes side by side is gridded as if it were alone, to the bit."""
+    rng = np.random.default_rng(7)
+    alone, t, v, gap = [], [], [], []
+    for e in range(3):
+        own = np.sort(rng.uniform(-0.5, 2.5, 25))
+        own[-1] = 50.0
+        values = np.cumsum(rng.integers(-3, 40, 25))
+        samples = Samples(times(*own), np.full(25, (0.2 + e) * S), Steps(EDGES, 1))
+        alone.append((samples.counter(values, hz=10), samples.gauge(values)))
+        t.append(times(*own) + e * SPAN)
+        v.append(values)
+        gap.append(np.full(25, (0.2 + e) * S))
+    together = Samples(np.concatenate(t), np.concatenate(gap), Steps(EDGES, 3))
+    v = np.concatenate(v)
+    for k, got in enumerate([together.counter(v, hz=10), together.gauge(v)]):
+        for part in (0, 1):
+            expected = np.concatenate([pair[k][part] for pair in alone])
+            np.testing.assert_array_equal(got[part], expected)

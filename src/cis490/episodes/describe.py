@@ -14,7 +14,7 @@ from cis490.episodes import tarball
 from cis490.episodes.faults import Undecodable
 from cis490.episodes.store import SUFFIX
 from cis490.episodes.tarball import Limits
-from cis490.episodes.telemetry import Episode
+from cis490.episodes.telemetry import Episode, collect
 from cis490.episodes.validate import Entry, Verdict, examine
 from cis490.errors import StoreError
 from cis490.markdown import table
@@ -59,7 +59,7 @@ def describe(path: Path, verdict: Verdict, episode: Episode | None, schema: Sche
     about = [f"profile {verdict.profile}", f"sample {verdict.sample_name}"]
     if background := meta.get("background"):
         about.append(f"background {', '.join(map(str, background))}")
-    _, _, shard = windows_of(episode.header, episode.tables, schema)
+    _, _, shard = windows_of(collect([episode]), schema)
     parts += [
         f"\n{'; '.join(about)}\n",
         "## Phases\n",
@@ -135,7 +135,7 @@ def plot(episode: Episode, schema: Schema, out: Path) -> None:
     from matplotlib.patches import Patch
     from matplotlib.ticker import EngFormatter
 
-    _, _, shard = windows_of(episode.header, episode.tables, schema)
+    _, _, shard = windows_of(collect([episode]), schema)
     columns = 4
     figure, axes = plt.subplots(
         -(-len(CHANNELS) // columns), columns, figsize=(16, 20), sharex=True, squeeze=False

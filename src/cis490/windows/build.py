@@ -1,10 +1,15 @@
-"""Windows of episodes: telemetry to grid, and the grid to summary features and tensors."""
+"""Windows of episodes: telemetry to grid, and the grid to summary features and tensors.
+
+Episodes of equal length are worked on together, some tens at a time: n episodes, C channels, T
+steps, W windows of L steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -18,13 +23,14 @@ from cis490.logs import logger
 from cis490.schema import Schema, feature_names
 from cis490.windows import grid
 from cis490.windows.features import summarise
+from cis490.windows.grid import Mask, Numbers, Samples, Steps, Times
 from cis490.windows.shards import TensorShard, write_tensors
 
 # Nominal intervals that a gap may last before what lies in it is missing (docs/episodes.md).
-_GAP_INTERVALS = 2.5
-# Rows further than this from the start cannot reach the grid; the bound keeps int64 from overflow.
-_FAR_NS = 10**15
-_LARGEST = float(np.finfo(np.float32).max)
+_GAP_INTERVALS: Final = 2.5
+# Episodes worked on at once: enough to make calls few, few enough to stay near the processor.
+_TOGETHER: Final = 32
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 Tables = Mapping[str, pl.DataFrame]
 Floats = NDArray[np.float32]
@@ -41,13 +47,7 @@ HEADER_SCHEMA: dict[str, Any] = {
 }
 
 
-def build(
-    folder: StrPath,
-    schema: Schema,
-    *,
-    features: StrPath,
-    tensors: StrPath,
-) -> None:
+def build(folder: StrPath, schema: Schema, *, features: StrPath, tensors: StrPath) -> None:
     """Make the features and tensors of one batch.
 
     Args:
@@ -56,210 +56,282 @@ def build(
         features: Parquet file to write, a row a window.
         tensors: shard to write, each episode once (`windows.shards`).
     """
-    headers, rows, shards = [], [], []
-    for episode, tables in _episodes(telemetry.read(folder)):
-        frame, summary, shard = windows_of(episode, tables, schema)
-        headers.append(frame)
-        rows.append(summary)
-        shards.append(shard)
-    header = pl.concat([pl.DataFrame(schema=HEADER_SCHEMA), *headers])
-    names = feature_names("oracle")
-    summary = np.concatenate([np.empty((0, len(names)), np.float32), *rows])
-    columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(names)]
+    header, summary, shard = windows_of(telemetry.read(folder), schema)
+    columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(feature_names("oracle"))]
     metadata = {"kind": "cis490.features", "version": "1", "schema_sha256": schema.sha256}
     files.write_parquet(features, header.with_columns(columns), metadata)
-    write_tensors(tensors, _join(shards), schema)
-    logger.info("%s: %d windows of %d episodes", Path(folder).name, header.height, len(shards))
+    write_tensors(tensors, shard, schema)
+    n_episodes = len(shard.episode_id)
+    logger.info("%s: %d windows of %d episodes", Path(folder).name, header.height, n_episodes)
 
 
-def windows_of(
-    header: Mapping[str, Any], tables: Tables, schema: Schema
-) -> tuple[pl.DataFrame, Floats, TensorShard]:
-    """The windows of one episode.
+def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, TensorShard]:
+    """The windows of some episodes.
+
+    What an episode gives does not depend, to the bit, on those beside it.
 
     Args:
-        header: its row of the telemetry table `episodes`.
-        tables: its other tables, without the column `episode`.
+        frames: telemetry as `telemetry.collect` makes and `telemetry.read` reads it.
         schema: grid, windows and statistics.
 
     Returns:
-        A row a window in the columns of `HEADER_SCHEMA`; the features, float32
-        (n_windows, 276); and the grid as a shard of one episode.
+        A row a window in the columns of `HEADER_SCHEMA`, episodes in the order of the table
+        `episodes`; the features, float32 (n_windows, 276); and the grids.
     """
-    hz, length, stride = schema.hz, schema.length, schema.stride
-    duration_ns = header["ended_wall_ns"] - header["started_wall_ns"]
-    n_windows = grid.n_windows(duration_ns, hz, length, stride)
-    n_steps = max(duration_ns * hz // 10**9, (n_windows - 1) * stride + length if n_windows else 0)
-    edges = grid.step_edges(n_steps, hz)
-    values, mask = _grid(header, tables, edges, duration_ns, schema)
-    label_times = _relative(tables["labels"], header)
-    phase = np.array([PHASES.index(name) for name in tables["labels"]["phase"]], np.int8)
-    middle = (edges[:-1] + edges[1:]) // 2
+    episodes = frames["episodes"]
+    sources = {name: _Rows(frames[name], episodes) for name in (*SOURCES, "labels")}
+    duration_ns = (episodes["ended_wall_ns"] - episodes["started_wall_ns"]).to_list()
+    n_windows = [grid.n_windows(d, schema.hz, schema.length, schema.stride) for d in duration_ns]
+    n_steps = [
+        max(d * schema.hz // 10**9, (n - 1) * schema.stride + schema.length if n else 0)
+        for d, n in zip(duration_ns, n_windows, strict=True)
+    ]
+    offset = np.concatenate([[0], np.cumsum(n_steps, dtype=np.int64)]).astype(np.int64)
+    first_window = np.concatenate([[0], np.cumsum(n_windows, dtype=np.int64)]).astype(np.int64)
     shard = TensorShard(
-        episode_id=[header["episode_id"]],
-        offset=np.array([0, n_steps]),
-        n_windows=np.array([n_windows]),
-        values=values,
-        mask=mask,
-        phase=phase[np.maximum(np.searchsorted(label_times, middle, side="right") - 1, 0)],
+        episode_id=episodes["episode_id"].to_list(),
+        offset=offset,
+        n_windows=np.array(n_windows, np.int64),
+        values=np.empty((len(CHANNELS), offset[-1]), np.float32),
+        mask=np.empty((len(CHANNELS), offset[-1]), bool),
+        phase=np.empty(offset[-1], np.int8),
     )
-    starts = np.arange(n_windows) * stride
-    of_window = starts[:, None] + np.arange(length)  # (n_windows, length) steps
-    summary = summarise(
-        np.moveaxis(values[:, of_window], 0, 1), np.moveaxis(mask[:, of_window], 0, 1), hz
-    )
-    window_phase, share = _phases(label_times, phase, edges[starts], edges[starts + length])
-    frame = pl.DataFrame(
-        {
-            **{name: [header[name]] * n_windows for name in list(HEADER_SCHEMA)[:4]},
-            "window": np.arange(n_windows),
-            "t_start_wall_ns": header["started_wall_ns"] + edges[starts],
-            "phase": [PHASES[p] for p in window_phase],
-            "phase_share": share,
-        },
-        HEADER_SCHEMA,
-        strict=False,
-    )
-    return frame, summary, shard
+    features = np.empty((first_window[-1], len(feature_names("oracle"))), np.float32)
+    phase = np.empty(first_window[-1], np.int64)
+    share = np.empty(first_window[-1])
+    for some in _alike(n_steps, n_windows):
+        steps = Steps(grid.step_edges(n_steps[some[0]], schema.hz), len(some))
+        values, mask = _grid(sources, episodes[some], some, steps, schema)
+        labels = _Labels.of(sources["labels"], some)
+        of_step = labels.at(steps)
+        windows = _windows(values, mask, n_windows[some[0]], schema)
+        of_window, of_share = labels.over(steps, n_windows[some[0]], schema)
+        for i, episode in enumerate(some):
+            there = slice(offset[episode], offset[episode + 1])
+            shard.values[:, there], shard.mask[:, there] = values[:, i], mask[:, i]
+            shard.phase[there] = of_step[i]
+            rows = slice(first_window[episode], first_window[episode + 1])
+            features[rows], phase[rows], share[rows] = windows[i], of_window[i], of_share[i]
+    return _header(episodes, n_windows, phase, share, schema), features, shard
+
+
+def _alike(n_steps: list[int], n_windows: list[int]) -> Iterator[list[int]]:
+    """Positions of episodes that have equally many steps and windows, some tens at a time."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, shape in enumerate(zip(n_steps, n_windows, strict=True)):
+        groups.setdefault(shape, []).append(position)
+    for group in groups.values():
+        for start in range(0, len(group), _TOGETHER):
+            yield group[start : start + _TOGETHER]
+
+
+class _Rows:
+    """The rows of one table of a batch as arrays; times are ns after their episode's start."""
+
+    def __init__(self, frame: pl.DataFrame, episodes: pl.DataFrame) -> None:
+        self.frame = frame
+        episode = frame["episode"].to_numpy()
+        started = episodes["started_wall_ns"].to_numpy()[episode]
+        # Of the two clocks only the wall clock is common to all sources.
+        wall = frame["t_wall_ns"].to_numpy()
+        self.t: Times = np.clip(wall, started - grid.FAR_NS, started + grid.FAR_NS) - started
+        self._bounds = np.searchsorted(episode, np.arange(episodes.height + 1))
+
+    def take(self, some: list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Row numbers of some episodes, and for each row which of those episodes it is of."""
+        counts = [int(self._bounds[e + 1] - self._bounds[e]) for e in some]
+        pieces = [np.arange(self._bounds[e], self._bounds[e + 1]) for e in some]
+        return np.concatenate(pieces), np.repeat(np.arange(len(some)), counts)
 
 
 def _grid(
-    header: Mapping[str, Any],
-    tables: Tables,
-    edges: NDArray[np.int64],
-    duration_ns: int,
+    sources: Mapping[str, _Rows],
+    episodes: pl.DataFrame,
+    some: list[int],
+    steps: Steps,
     schema: Schema,
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """All channels on the grid: float32 (46, n_steps), 0 where missing, and their mask."""
-    n_steps = len(edges) - 1
-    values = np.zeros((len(CHANNELS), n_steps))
-    mask = np.zeros((len(CHANNELS), n_steps), bool)
-    row = 0
+) -> tuple[Floats, Mask]:
+    """All channels of n alike episodes: float32 (C, n, T), 0 where missing, and their mask."""
+    shape = (len(CHANNELS), len(some), steps.n_steps)
+    values, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    stop = 0
     for source in SOURCES:
-        rows = slice(row, row + len(of_source(source)))
-        row = rows.stop
-        interval_s = header[f"interval_s_{source}"]
-        if interval_s is None or source not in tables:
-            continue
-        gap_s = schema.max_gap_s or _GAP_INTERVALS * interval_s
-        t = _relative(tables[source], header)
+        channels = of_source(source)
+        here = slice(stop, stop + len(channels))
+        stop = here.stop
+        interval_s = episodes[f"interval_s_{source}"].to_numpy()  # NaN: no such source
+        rows, episode = sources[source].take(some)
         if source == "netflow":
-            values[rows], mask[rows] = _flows(
-                t, tables[source], edges, round(interval_s * 1e9), duration_ns, schema.hz
-            )
-            continue
-        for i, channel in enumerate(of_source(source), start=rows.start):
-            column = tables[source][channel.name]
-            if column.null_count():
-                valid = column.is_not_null().to_numpy()
-                at, v = t[valid], column.drop_nulls().to_numpy()
-            else:
-                at, v = t, column.to_numpy()
-            if channel.kind == "counter":
-                values[i], mask[i] = grid.counter_rates(
-                    at, v, edges, gap_ns=gap_s * 1e9, hz=schema.hz, modulus=channel.modulus
-                )
-            else:
-                values[i], mask[i] = grid.gauge_levels(at, v, edges, gap_ns=gap_s * 1e9)
-    return np.clip(values, -_LARGEST, _LARGEST).astype(np.float32), mask
+            got = _flows(sources[source], rows, episode, episodes, interval_s, steps, schema.hz)
+        else:
+            gap_s = schema.max_gap_s or _GAP_INTERVALS * interval_s
+            gap_ns = np.broadcast_to(gap_s * 1e9, len(some))[episode]
+            got = _sampled(sources[source], channels, rows, episode, gap_ns, steps, schema.hz)
+        np.clip(got[0], -_LARGEST, _LARGEST, out=values[here], casting="same_kind")
+        mask[here] = got[1]
+    return values, mask
+
+
+def _sampled(
+    source: _Rows,
+    channels: list[Any],
+    rows: NDArray[np.intp],
+    episode: NDArray[np.intp],
+    gap_ns: NDArray[np.float64],
+    steps: Steps,
+    hz: int,
+) -> tuple[NDArray[np.float64], Mask]:
+    """Counters and gauges: (C, n, T)."""
+    t = source.t[rows] + episode * grid.SPAN
+    everywhere = Samples(t, gap_ns, steps)
+    values, masks = [], []
+    for channel in channels:
+        column = source.frame[channel.name]
+        v: Numbers = column.fill_null(0).to_numpy()[rows]
+        samples = everywhere
+        if column.null_count() and (null := column.is_null().to_numpy()[rows]).any():
+            samples = Samples(t[~null], gap_ns[~null], steps)
+            v = v[~null]
+        got = (
+            samples.counter(v, hz=hz, modulus=channel.modulus)
+            if channel.kind == "counter"
+            else samples.gauge(v)
+        )
+        values.append(got[0])
+        masks.append(got[1])
+    shape = (len(channels), steps.n_episodes, steps.n_steps)
+    return np.concatenate(values).reshape(shape), np.concatenate(masks).reshape(shape)
 
 
 def _flows(
-    t: NDArray[np.int64],
-    flows: pl.DataFrame,
-    edges: NDArray[np.int64],
-    interval_ns: int,
-    end_ns: int,
+    source: _Rows,
+    rows: NDArray[np.intp],
+    episode: NDArray[np.intp],
+    episodes: pl.DataFrame,
+    interval_s: NDArray[np.float64],
+    steps: Steps,
     hz: int,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The ten netflow channels, in the order of `channels.CHANNELS`."""
+) -> tuple[NDArray[np.float64], Mask]:
+    """The ten netflow channels, in the order of `channels.CHANNELS`: (10, n, T)."""
+    there = ~np.isnan(interval_s)
+    interval_ns = np.round(np.where(there, interval_s, 1.0) * 1e9).astype(np.int64)
+    duration_ns = (episodes["ended_wall_ns"] - episodes["started_wall_ns"]).to_numpy()
+    mask = grid.silence(duration_ns, steps) & there[:, None]
+    t, flows = source.t[rows], source.frame[rows]
     # A flow's flags and protocol say what its record counts as; where they are unknown, and only
     # then, so is the count.
     flags = pl.col("tcp_flags")
-    flagless = (
-        pl.when(pl.col("proto").is_null() | (pl.col("proto") == "tcp")).then(None).otherwise(0)
+    may_have_flags = pl.col("proto").is_null() | (pl.col("proto") == "tcp")
+    flagless = pl.when(may_have_flags).then(None).otherwise(0)
+    amounts = flows.select(
+        "pkts_out",
+        "bytes_out",
+        "pkts_in",
+        "bytes_in",
+        syn=pl.coalesce((flags & 2) // 2, flagless),
+        rst=pl.coalesce((flags & 4) // 4, flagless),
+        arp=pl.col("proto") == "arp",
+        new_flows=pl.col("new"),
+    ).select(pl.all().cast(pl.Float64).fill_null(float("nan")))
+    summed = grid.spread_sums(
+        t,
+        episode,
+        amounts.to_numpy().T,
+        interval_ns=interval_ns,
+        mask=mask,
+        steps=steps,
+        hz=hz,
     )
-    sums = flows.select(
-        *(
-            pl.col(name).cast(pl.Float64)
-            for name in ("pkts_out", "bytes_out", "pkts_in", "bytes_in")
-        ),
-        syn=pl.coalesce((flags & 2) // 2, flagless).cast(pl.Float64),
-        rst=pl.coalesce((flags & 4) // 4, flagless).cast(pl.Float64),
-        arp=(pl.col("proto") == "arp").cast(pl.Float64),
-        new_flows=pl.col("new").cast(pl.Float64),
-    )
-    amounts = sums.fill_null(float("nan")).to_numpy().T
-    summed = grid.spread_sums(t, amounts, edges, interval_ns=interval_ns, end_ns=end_ns, hz=hz)
     flow = pl.struct("proto", "src", "sport", "dst", "dport")
     flushes = (
-        flows.with_columns(t=pl.Series(t))
-        .group_by("t")
+        flows.with_columns(t=pl.Series(t), of=pl.Series(episode))
+        .group_by("of", "t")
         .agg(flows=flow.n_unique(), dsts=pl.col("dst").n_unique())
-        .sort("t")
+        .sort("of", "t")
     )
-    counts = flushes.select("flows", "dsts").cast(pl.Float64).to_numpy().T
+    of = flushes["of"].to_numpy()
     held = grid.hold_counts(
-        flushes["t"].to_numpy(), counts, edges, interval_ns=interval_ns, end_ns=end_ns
+        flushes["t"].to_numpy() + of * grid.SPAN,
+        flushes.select(pl.col("flows", "dsts").cast(pl.Float64)).to_numpy().T,
+        interval_ns=interval_ns[of],
+        mask=mask,
+        steps=steps,
     )
     return np.concatenate([summed[0], held[0]]), np.concatenate([summed[1], held[1]])
 
 
-def _phases(
-    label_times: NDArray[np.int64],
-    phase: NDArray[np.int8],
-    start: NDArray[np.int64],
-    stop: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The phase that covers the largest part of each window (a tie: the later), and its share."""
-    # The first label reaches back to the start, the last one on without end.
-    begins = np.concatenate([[np.iinfo(np.int64).min // 2], label_times[1:]])
-    ends = np.concatenate([label_times[1:], [np.iinfo(np.int64).max // 2]])
-    held = np.minimum(stop[:, None], ends) - np.maximum(start[:, None], begins)
-    covered = np.zeros((len(start), len(PHASES)), np.int64)
-    np.add.at(covered.T, phase, np.maximum(held, 0).T)
-    latest = len(PHASES) - 1 - covered[:, ::-1].argmax(axis=1)
-    return latest, covered.max(axis=1, initial=0) / (stop - start)
+@dataclass(frozen=True)
+class _Labels:
+    """Which phase holds when, in n episodes: each label from `begin` to `end`, on its own axis."""
+
+    episode: NDArray[np.intp]
+    phase: NDArray[np.int8]
+    begin: Times
+    end: Times
+
+    @classmethod
+    def of(cls, labels: _Rows, some: list[int]) -> _Labels:
+        """The first label of an episode reaches back to its start, the last on without end."""
+        rows, episode = labels.take(some)
+        t = labels.t[rows]
+        phase = np.array([PHASES.index(p) for p in labels.frame["phase"][rows].to_list()], np.int8)
+        new = np.append(True, episode[1:] != episode[:-1])
+        begin = np.where(new, -grid.FAR_NS, t)
+        end = np.where(np.append(new[1:], True), grid.FAR_NS, np.append(t[1:], 0))
+        return cls(episode, phase, begin, end)
+
+    def at(self, steps: Steps) -> NDArray[np.int8]:
+        """(n, T) phase in the middle of each step."""
+        middle = (steps.begin + steps.end) // 2
+        begin = self.begin + self.episode * grid.SPAN
+        held = np.searchsorted(begin, middle, side="right") - 1
+        return self.phase[held].reshape(steps.n_episodes, steps.n_steps)
+
+    def over(
+        self, steps: Steps, n_windows: int, schema: Schema
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(n, W) phase that covers most of each window (a tie: the later one), and its share."""
+        starts = np.arange(n_windows) * schema.stride
+        start, stop = steps.edges[starts], steps.edges[starts + schema.length]
+        held = np.minimum(stop, self.end[:, None]) - np.maximum(start, self.begin[:, None])
+        covered = np.zeros((steps.n_episodes, len(PHASES), n_windows), np.int64)
+        np.add.at(covered, (self.episode, self.phase), np.maximum(held, 0))
+        latest = len(PHASES) - 1 - covered[:, ::-1].argmax(axis=1)
+        return latest, covered.max(axis=1) / (stop - start)
 
 
-def _relative(rows: pl.DataFrame, header: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Times of rows in ns after the start. Of the two clocks only the wall clock is common."""
-    started = header["started_wall_ns"]
-    wall: NDArray[np.int64] = rows["t_wall_ns"].to_numpy()
-    times: NDArray[np.int64] = np.clip(wall, started - _FAR_NS, started + _FAR_NS) - started
-    return times
-
-
-def _episodes(frames: Tables) -> Iterator[tuple[dict[str, Any], dict[str, pl.DataFrame]]]:
-    """Each episode of a batch with its rows of each table."""
-    headers = frames["episodes"].to_dicts()
-    ordinals = pl.Series(range(len(headers) + 1), dtype=pl.UInt32)
-    bounds = {
-        name: frames[name]["episode"].search_sorted(ordinals, side="left").to_list()
-        for name in telemetry.TABLES[1:]
-    }
-    rows = {name: frames[name].drop("episode") for name in bounds}
-    for i, header in enumerate(headers):
-        yield (
-            header,
-            {
-                name: rows[name].slice(bound[i], bound[i + 1] - bound[i])
-                for name, bound in bounds.items()
-            },
+def _windows(values: Floats, mask: Mask, n_windows: int, schema: Schema) -> Floats:
+    """Features of each window: (n, W, 276)."""
+    n_episodes = values.shape[1]
+    starts = np.arange(n_windows) * schema.stride
+    of_window = starts[:, None] + np.arange(schema.length)  # (W, L) steps
+    found = [
+        summarise(
+            values[:, i][:, of_window].swapaxes(0, 1),  # (C, T) -> (C, W, L) -> (W, C, L)
+            mask[:, i][:, of_window].swapaxes(0, 1),
+            schema.hz,
         )
+        for i in range(n_episodes)
+    ]
+    return np.stack(found)
 
 
-def _join(shards: list[TensorShard]) -> TensorShard:
-    no_values, no_mask = (
-        np.empty((len(CHANNELS), 0), np.float32),
-        np.empty((len(CHANNELS), 0), bool),
-    )
-    steps = [shard.offset[1] for shard in shards]
-    return TensorShard(
-        episode_id=[shard.episode_id[0] for shard in shards],
-        offset=np.concatenate([[0], np.cumsum(steps, dtype=np.int64)]).astype(np.int64),
-        n_windows=np.array([shard.n_windows[0] for shard in shards], np.int64),
-        values=np.concatenate([no_values, *(shard.values for shard in shards)], axis=1),
-        mask=np.concatenate([no_mask, *(shard.mask for shard in shards)], axis=1),
-        phase=np.concatenate([np.empty(0, np.int8), *(s.phase for s in shards)]),
-    )
+def _header(
+    episodes: pl.DataFrame,
+    n_windows: list[int],
+    phase: NDArray[np.int64],
+    share: NDArray[np.float64],
+    schema: Schema,
+) -> pl.DataFrame:
+    of = np.repeat(np.arange(len(n_windows)), n_windows)
+    window = np.concatenate([np.empty(0, np.int64), *map(np.arange, n_windows)])
+    start_ns = grid.step_edges(int(window.max(initial=0)) * schema.stride, schema.hz)
+    started = episodes["started_wall_ns"].to_numpy()[of]
+    columns: list[pl.Series] = [episodes[name][of] for name in list(HEADER_SCHEMA)[:4]]
+    columns += [
+        pl.Series("window", window),
+        pl.Series("t_start_wall_ns", started + start_ns[window * schema.stride]),
+        pl.Series("phase", np.array(PHASES, dtype=object)[phase], dtype=pl.String),
+        pl.Series("phase_share", share),
+    ]
+    return pl.DataFrame(columns).cast(pl.Schema(HEADER_SCHEMA))

@@ -1,21 +1,34 @@
-"""The regular time grid of an episode (docs/episodes.md, "Grid and windows").
+"""The regular time grid of episodes (docs/episodes.md, "Grid and windows").
 
-Times are int64 nanoseconds after the episode's start, taken from `t_wall_ns` alone: the monotonic
+Times are int64 nanoseconds after an episode's start, taken from `t_wall_ns` alone: the monotonic
 clock of netflow counts from the host's boot, and aligning on it would drop every flow.
+
+Several episodes of equal length are gridded at once: each has a stretch of the time axis of its
+own, `SPAN` long, so far from its neighbours that nothing reaches across. Every operation is
+elementwise or within one episode, so its values do not depend, to the bit, on who is beside it.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Times = NDArray[np.int64]
+Index = NDArray[np.intp]
 Numbers = NDArray[np.int64] | NDArray[np.float64]
 Grid = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+# Rows further than FAR_NS from the start cannot matter; with SPAN that much longer, neighbours stay
+# further apart than any gap (at most 1e15 ns), and MOST_EPISODES stretches fit into int64.
+FAR_NS: Final = 10**15
+SPAN: Final = 10**16
+MOST_EPISODES: Final = 512
+
 # Share of a window's steps that must lie before the episode's end.
-_COMPLETE = 0.95
+_COMPLETE: Final = 0.95
 
 
 def step_edges(n_steps: int, hz: int) -> Times:
@@ -31,162 +44,202 @@ def n_windows(duration_ns: int, hz: int, length: int, stride: int) -> int:
     return 0 if before < needed else (before - needed) // stride + 1
 
 
-def counter_rates(
-    t: Times, v: Numbers, edges: Times, *, gap_ns: float, hz: int, modulus: int | None = None
-) -> tuple[Grid, Mask]:
-    """Rates of a counter, from its valid samples.
+class Steps:
+    """The steps of n episodes of equal length on one time axis.
 
-    The counter is interpolated linearly at the step edges; the rate is the difference times hz, so
-    totals are kept. An interval longer than `gap_ns`, or over which the counter went back without
-    wrapping, is missing, and so is every step that it touches.
+    Attributes:
+        edges: (n_steps + 1,) int64 within an episode.
+        n_episodes: n.
+        begin, end: (n * n_steps,) int64 on the common axis.
+    """
+
+    def __init__(self, edges: Times, n_episodes: int) -> None:
+        self.edges, self.n_episodes = edges, n_episodes
+        stretch = np.arange(n_episodes, dtype=np.int64)[:, None] * SPAN
+        self.begin = (stretch + edges[:-1]).ravel()
+        self.end = (stretch + edges[1:]).ravel()
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of one episode."""
+        return len(self.edges) - 1
+
+
+class Samples:
+    """Valid samples of one source, and where the steps fall among them.
 
     Args:
-        t: (n,) times of the valid samples, non-decreasing; of samples at one time the last counts.
-        v: (n,) int64 (exact over its whole range) or float64.
-        edges: (n_steps + 1,).
-        gap_ns: longest interval that is bridged.
-        hz: steps per second.
-        modulus: what the counter wraps at.
-
-    Returns:
-        (n_steps,) float64 rates per second, 0 where missing, and (n_steps,) bool.
+        t: (n_samples,) on the common axis, non-decreasing; of samples at one time the last counts.
+        gap_ns: (n_samples,) longest interval that is bridged, of each sample's episode.
+        steps: the grid.
     """
-    n_steps = len(edges) - 1
-    if len(t) > 1 and (repeated := t[1:] == t[:-1]).any():
-        last = np.append(~repeated, True)
-        t, v = t[last], v[last]
-    if len(t) < 2:
-        return np.zeros(n_steps), np.zeros(n_steps, bool)
-    went_back = v[1:] < v[:-1]
-    increment = _increment(v)
-    if modulus is not None:
-        unwrapped = increment + increment.dtype.type(modulus)
-        wrapped = went_back & (v[:-1].astype(np.float64) - v[1:] <= modulus)
-        increment = np.where(wrapped, unwrapped, increment)
-        went_back &= ~wrapped
-    length = np.diff(t)
-    bad = went_back | (length > gap_ns)
-    increment = np.where(bad, increment.dtype.type(0), increment)
-    n_bad = np.concatenate([[0], np.cumsum(bad)])
-    total = np.concatenate([increment[:1] * 0, np.cumsum(increment)])  # of uint64: wraps, exactly
 
-    a, b = edges[:-1], edges[1:]
-    inside = (a >= t[0]) & (b <= t[-1])
-    first = np.clip(np.searchsorted(t, a, side="right") - 1, 0, len(length) - 1)
-    last_ = np.clip(np.searchsorted(t, b, side="left") - 1, 0, len(length) - 1)
-    valid = inside & (n_bad[last_ + 1] == n_bad[first])
-    per_ns = increment / length
-    within = (b - a) * per_ns[first]
-    whole = (total[last_] - total[np.minimum(first + 1, last_)]).astype(np.float64)
-    across = (t[first + 1] - a) * per_ns[first] + whole + (b - t[last_]) * per_ns[last_]
-    rate = np.where(first == last_, within, across) * hz
-    return np.where(valid, rate, 0.0), valid
+    def __init__(self, t: Times, gap_ns: Grid, steps: Steps) -> None:
+        self._keep: Mask | None = None
+        if len(t) > 1 and (repeated := t[1:] == t[:-1]).any():
+            self._keep = np.append(~repeated, True)
+            t, gap_ns = t[self._keep], gap_ns[self._keep]
+        self._n_samples, self._shape = len(t), len(steps.begin)
+        if len(t) == 0:
+            return
+        # The interval [t i, t i+1) that a step begins in, and (t i, t i+1] that it ends in.
+        first = np.searchsorted(t, steps.begin, side="right") - 1
+        self._latest = np.searchsorted(t, steps.end, side="left") - 1
+        self._recent = (self._latest >= 0) & (steps.end - t[self._latest] <= gap_ns[self._latest])
+        if len(t) == 1:
+            return
+        self._length = np.diff(t)
+        self._too_long = self._length > gap_ns[:-1]
+        most = len(t) - 2
+        self._inside = (first >= 0) & (self._latest <= most)
+        self._first, self._last = np.clip(first, 0, most), np.clip(self._latest, 0, most)
+        self._one = self._first == self._last
+        self._width = steps.end - steps.begin
+        self._head = t[self._first + 1] - steps.begin
+        self._tail = steps.end - t[self._last]
+
+    def counter(self, v: Numbers, *, hz: int, modulus: int | None = None) -> tuple[Grid, Mask]:
+        """Rates of a counter.
+
+        It is interpolated linearly at the step edges; the rate is the difference times hz, so that
+        totals are kept. An interval longer than the gap, or over which the counter went back
+        without wrapping, is missing, and so is every step that it touches.
+
+        Args:
+            v: (n_samples,) int64 (exact over its whole range) or float64.
+            hz: steps per second.
+            modulus: what the counter wraps at.
+
+        Returns:
+            (n * n_steps,) float64 rates per second, 0 where missing, and bool.
+        """
+        if self._n_samples < 2:
+            return np.zeros(self._shape), np.zeros(self._shape, bool)
+        v = v if self._keep is None else v[self._keep]
+        went_back = v[1:] < v[:-1]
+        # Of integers modulo 2**64, so that no difference overflows.
+        exact = v.view(np.uint64) if v.dtype == np.int64 else v
+        increment = exact[1:] - exact[:-1]
+        whole = exact[self._last] - exact[self._first + 1]
+        if modulus is not None:
+            wrapped = went_back & (v[:-1].astype(np.float64) - v[1:] <= modulus)
+            increment = np.where(wrapped, increment + increment.dtype.type(modulus), increment)
+            went_back &= ~wrapped
+            n_wraps = np.concatenate([[0], np.cumsum(wrapped)])
+            wraps = n_wraps[self._last] - n_wraps[self._first + 1]
+            whole = whole + (wraps * modulus).astype(whole.dtype)
+        bad = went_back | self._too_long
+        n_bad = np.concatenate([[0], np.cumsum(bad)])
+        valid = self._inside & (n_bad[self._last + 1] == n_bad[self._first])
+        per_ns = np.where(bad, 0.0, increment / self._length)
+        ahead, behind = per_ns[self._first], per_ns[self._last]
+        across = self._head * ahead + whole + self._tail * behind
+        rate = np.where(self._one, self._width * ahead, across) * hz
+        return np.where(valid, rate, 0.0), valid
+
+    def gauge(self, v: Numbers) -> tuple[Grid, Mask]:
+        """Levels of a gauge: in each step the last sample before the step's end, if recent.
+
+        Args:
+            v: (n_samples,).
+
+        Returns:
+            (n * n_steps,) float64, 0 where missing, and bool.
+        """
+        if self._n_samples == 0:
+            return np.zeros(self._shape), np.zeros(self._shape, bool)
+        v = v if self._keep is None else v[self._keep]
+        return np.where(self._recent, v[self._latest].astype(np.float64), 0.0), self._recent
 
 
-def _increment(v: Numbers) -> NDArray[np.uint64] | NDArray[np.float64]:
-    """Differences of neighbours; of integers modulo 2**64, so none overflows."""
-    if v.dtype == np.int64:
-        unsigned = v.view(np.uint64)
-        return unsigned[1:] - unsigned[:-1]
-    return v[1:].astype(np.float64) - v[:-1]
-
-
-def gauge_levels(t: Times, v: Numbers, edges: Times, *, gap_ns: float) -> tuple[Grid, Mask]:
-    """Levels of a gauge: in each step the last valid sample before the step's end, if recent.
-
-    Args:
-        t: (n,) times of the valid samples, non-decreasing.
-        v: (n,) their values.
-        edges: (n_steps + 1,).
-        gap_ns: how long a sample is carried, up to the step's end.
-
-    Returns:
-        (n_steps,) float64, 0 where missing, and (n_steps,) bool.
-    """
-    if len(t) == 0:
-        return np.zeros(len(edges) - 1), np.zeros(len(edges) - 1, bool)
-    end = edges[1:]
-    last = np.searchsorted(t, end, side="left") - 1
-    valid = (last >= 0) & (end - t[last] <= gap_ns)
-    return np.where(valid, v[last].astype(np.float64), 0.0), valid
+def silence(end_ns: Times, steps: Steps) -> Mask:
+    """(n, n_steps) bool: where no record means no traffic, that is before the episode's end."""
+    before: Mask = steps.edges[1:] <= end_ns[:, None]
+    return before
 
 
 def spread_sums(
-    t: Times, amounts: Grid, edges: Times, *, interval_ns: int, end_ns: int, hz: int
+    t: Times,
+    episode: Index,
+    amounts: Grid,
+    *,
+    interval_ns: Times,
+    mask: Mask,
+    steps: Steps,
+    hz: int,
 ) -> tuple[Grid, Mask]:
     """Spread what flow records sum up evenly over the interval before each record.
 
     Args:
-        t: (n,) times of the records.
-        amounts: (n_channels, n), NaN where a record lacks a value.
-        edges: (n_steps + 1,).
-        interval_ns: what a record covers, before its time.
-        end_ns: the episode's end; silence before it is zero, beyond it is missing.
+        t: (n_records,) times within the episode.
+        episode: (n_records,) which of the n episodes.
+        amounts: (n_channels, n_records), NaN where a record lacks a value.
+        interval_ns: (n,) what a record covers before its time.
+        mask: (n, n_steps) from `silence`.
+        steps: the grid.
         hz: steps per second.
 
     Returns:
-        (n_channels, n_steps) float64 per second, and the bool mask of the same shape: a step that
-        a record without a value reaches into is missing in that channel.
+        (n_channels, n, n_steps) float64 per second, 0 where missing, and the bool mask of the same
+        shape: a step that a record without a value reaches into is missing in that channel.
     """
-    n_channels, n_steps = len(amounts), len(edges) - 1
-    per_step = np.zeros((n_channels, n_steps))
-    mask = np.broadcast_to(edges[1:] <= end_ns, (n_channels, n_steps)).copy()
-    start = np.clip(t - interval_ns, 0, edges[-1])
-    stop = np.clip(t, 0, edges[-1])
+    edges, n_steps = steps.edges, steps.n_steps
+    shape = (len(amounts), steps.n_episodes, n_steps)
+    values, masks = np.zeros(shape), np.broadcast_to(mask, shape).copy()
+    interval = interval_ns[episode]
+    start, stop = np.clip(t - interval, 0, edges[-1]), np.clip(t, 0, edges[-1])
     keep = stop > start
     if not keep.any():
-        return per_step, mask
-    start, stop, amounts = start[keep], stop[keep], amounts[:, keep]
+        return values, masks
+    start, stop, interval, amounts = start[keep], stop[keep], interval[keep], amounts[:, keep]
     first = np.searchsorted(edges, start, side="right") - 1
     last = np.searchsorted(edges, stop, side="left") - 1
-    one = first == last
-    head = np.where(one, stop, edges[first + 1]) - start
-    tail = np.where(one, 0, stop - edges[last])
-    # Full steps between the two ends: +rate where they begin, -rate after they end, summed up. The
-    # count of records says where that sum is truly zero, whatever the rounding leaves.
+    head = np.where(first == last, stop, edges[first + 1]) - start
+    tail = np.where(first == last, 0, stop - edges[last])
     inner = np.minimum(first + 1, last)
-    active = np.cumsum(_at(inner, None, n_steps + 1) - _at(last, None, n_steps + 1))[:n_steps] > 0
+    row = episode[keep] * (n_steps + 1)  # one step more, so that what ends there has a place
+
+    def at(step: Index, weights: Grid | None = None) -> Grid:
+        size = steps.n_episodes * (n_steps + 1)
+        total = np.bincount(row + step, weights, minlength=size)
+        return total.reshape(steps.n_episodes, n_steps + 1).astype(np.float64)
+
+    # Full steps between the two ends: +density where they begin, -density after they end, summed up
+    # along each episode. The count of records says where that sum is truly zero.
+    active = np.cumsum(at(inner) - at(last), axis=1)[:, :n_steps] > 0
     width = np.diff(edges)
     for channel, amount in enumerate(amounts):
-        density = np.where(np.isnan(amount), 0.0, amount) / interval_ns
-        full = np.cumsum(_at(inner, density, n_steps + 1) - _at(last, density, n_steps + 1))
-        per_step[channel] = (
-            np.where(active, full[:n_steps], 0.0) * width
-            + _at(first, density * head, n_steps)
-            + _at(last, density * tail, n_steps)
-        )
         missing = np.isnan(amount)
+        density = np.where(missing, 0.0, amount) / interval
+        full = np.cumsum(at(inner, density) - at(last, density), axis=1)[:, :n_steps]
+        ends = at(first, density * head) + at(last, density * tail)
+        values[channel] = np.where(active, full, 0.0) * width + ends[:, :n_steps]
         if missing.any():
-            touched = _at(first[missing], None, n_steps + 1)
-            touched -= _at(last[missing] + 1, None, n_steps + 1)
-            mask[channel] &= np.cumsum(touched)[:n_steps] == 0
-    return np.where(mask, per_step * hz, 0.0), mask
+            begins, stops = at(first, missing.astype(float)), at(last + 1, missing.astype(float))
+            masks[channel] &= np.cumsum(begins - stops, axis=1)[:, :n_steps] == 0
+    return np.where(masks, values * hz, 0.0), masks
 
 
 def hold_counts(
-    t: Times, counts: Grid, edges: Times, *, interval_ns: int, end_ns: int
+    t: Times, counts: Grid, *, interval_ns: Times, mask: Mask, steps: Steps
 ) -> tuple[Grid, Mask]:
     """Hold distinct counts over the interval before each flush.
 
     Args:
-        t: (n,) times of the flushes, increasing.
-        counts: (n_channels, n).
-        edges: (n_steps + 1,).
-        interval_ns: what a flush covers, before its time.
-        end_ns: the episode's end.
+        t: (n_flushes,) on the common axis, increasing.
+        counts: (n_channels, n_flushes).
+        interval_ns: (n_flushes,) what each covers before its time.
+        mask: (n, n_steps) from `silence`.
+        steps: the grid.
 
     Returns:
-        (n_channels, n_steps): in each step the count of the last flush whose interval reaches into
-        it, 0 in silence; and the bool mask, False beyond the episode's end.
+        (n_channels, n, n_steps): in each step the count of the last flush whose interval reaches
+        into it, 0 in silence; and the bool mask of the same shape.
     """
-    n_channels, n_steps = len(counts), len(edges) - 1
-    mask = np.broadcast_to(edges[1:] <= end_ns, (n_channels, n_steps)).copy()
+    shape = (len(counts), *mask.shape)
+    masks = np.broadcast_to(mask, shape).copy()
     if len(t) == 0:
-        return np.zeros((n_channels, n_steps)), mask
-    last = np.searchsorted(t - interval_ns, edges[1:], side="left") - 1
-    held = (last >= 0) & (t[last] > edges[:-1])
-    return np.where(held & mask, counts[:, last], 0.0), mask
-
-
-def _at(index: NDArray[np.intp], weights: Grid | None, size: int) -> NDArray[np.float64]:
-    return np.bincount(index, weights=weights, minlength=size).astype(np.float64)
+        return np.zeros(shape), masks
+    last = np.searchsorted(t - interval_ns, steps.end, side="left") - 1
+    held = (last >= 0) & (t[last] > steps.begin)
+    return np.where(held & mask.ravel(), counts[:, last], 0.0).reshape(shape), masks
