@@ -106,6 +106,21 @@ def test_a_channel_that_training_never_saw_is_ignored(name):
     assert np.array_equal(model.predict_proba(view), model.predict_proba(without))
 
 
+def test_val_is_judged_by_what_prediction_will_see(name):
+    """A channel that training never saw is hidden from val too, or it would choose the epoch."""
+    problem = make_problem()
+    X, X_val = problem.X.copy(), problem.X_val.copy()
+    X[:, 0] = np.nan
+    X_val[:, 0] *= 1000
+    hidden = X_val.copy()
+    hidden[:, 0] = np.nan
+    histories = [
+        create(name, 3, settings=BRIEF).fit(X, problem.y, X_val=seen, y_val=problem.y_val).history
+        for seen in (X_val, hidden)
+    ]
+    assert histories[0] == histories[1]
+
+
 def test_one_case_and_none(name):
     model, X = trained(name), make_problem().X_val
     np.testing.assert_allclose(model.predict_proba(X[:1]), model.predict_proba(X)[:1], atol=1e-5)

@@ -47,6 +47,9 @@ def report(*worlds: World, **options: Any) -> Path:
     return path
 
 
+LARGER = {**SMALL, "test": {"birch": {"cpu-saturate": 9, "io-walk": 9, "none": 6}}}
+
+
 def made(folder: Path, parts: Mapping[str, Any] = SMALL, **options: Any) -> World:
     skill = options.pop("skill", SKILL)
     return World(folder, parts, skill, **options).write().evaluate()
@@ -122,7 +125,8 @@ def test_breakdowns_have_the_numbers_of_the_metrics_file(world: World, text: str
         ("By host", "host", "macro_f1"),
     ):
         header, *rows = tables(section(text, heading))[0]
-        shown = ["gbt realistic", "cnn oracle", "window_index"]
+        company = [row[0] for row in tables(text)[1][1:]]
+        shown = ["gbt realistic", "cnn oracle", *company]
         assert header[1:] == ["windows", "episodes", "replicates", *shown]
         for key, windows, episodes, valid, *cells in rows:
             if key == "scan-and-dial":
@@ -158,13 +162,16 @@ def test_the_first_screen_names_all_that_is_missing(text: str) -> None:
     assert "**Downgraded host:** birch lacks netflow in 8 of 8 episodes." in first
     assert "**Failed:** gbt oracle: loss became NaN at epoch 3" in first
     assert "**Conditional on these hosts:**" in first
-    assert "86% at 8 episodes, 92% at 20-32, 95% from 60. Here 8 episodes" in first
+    assert re.search(
+        r"population: \d+% on test \(8 episodes\) and \d+% on val \(8 episodes\)", first
+    )
+    assert "**Trained once:** with seed 42." in first
     assert "No held-out host" not in text
 
 
 def test_untested_profiles_stand_in_the_profile_table(text: str) -> None:
     _, *rows = tables(section(text, "By profile"))[0]
-    assert ["scan-and-dial", "0", "0", "0", "-", "-", "-"] in rows
+    assert ["scan-and-dial", "0", "0", "0", *["-"] * 5] in rows
 
 
 def test_the_printed_headline_ends_after_the_company_of_baselines(
@@ -212,16 +219,48 @@ def test_the_best_is_the_best_by_val_even_where_test_says_otherwise(tmp_path: Pa
 
 def test_a_model_below_the_clock_is_said_to_show_nothing(tmp_path: Path) -> None:
     skill = {("cnn", "realistic"): 0.2, ("cnn", "oracle"): 1.0}
-    text = report(made(tmp_path, skill=skill)).read_text()
+    text = report(made(tmp_path, LARGER, skill=skill)).read_text()
     assert "no evidence that it reads more than the clock" in text
     assert tables(text)[0][1][-1] == "oracle"
+
+
+def test_from_few_episodes_no_verdict_is_given(tmp_path: Path) -> None:
+    text = report(made(tmp_path)).read_text()
+    assert "cannot be said from 8 episodes." in text
+    assert {row[-1] for row in tables(text)[0][1:]} == {"-"}
+    assert "From 8 episodes that is no verdict" in section(text, "What is significant")
+
+
+def test_phases_that_were_not_tested_or_never_trained_stand_on_the_first_screen(
+    tmp_path: Path,
+) -> None:
+    phases = ("clean", "armed", "infected_running")
+    world = World(tmp_path, SMALL, SKILL, phases=phases, train_phases=phases[:2]).write()
+    world.evaluate()
+    first = report(world).read_text().partition(END_OF_HEADLINE)[0]
+    assert "over 3 of 5 phases: no window of test is infecting and dormant." in first
+    assert "no training window is infecting, infected_running and dormant." in first
+
+
+def test_a_test_host_with_controls_only_gets_no_answer_and_no_verdict(tmp_path: Path) -> None:
+    parts = {**SMALL, "test": {"birch": {"none": 30}}}
+    first = report(made(tmp_path, parts)).read_text().partition(END_OF_HEADLINE)[0]
+    assert "**Answer:** Cannot be said: the windows of test are all clean" in first
+    assert "more than the clock" not in first
+
+
+def test_controls_without_a_test_episode_are_named_in_words(tmp_path: Path) -> None:
+    test = {"birch": {"cpu-saturate": 3, "io-walk": 3}}
+    world = made(tmp_path, {**SMALL, "test": test}, untested=["none"])
+    assert "**Not tested:** controls (profile none): no test" in report(world).read_text()
 
 
 def test_without_a_held_out_host_the_title_says_so(tmp_path: Path) -> None:
     parts = {part: hosts for part, hosts in SMALL.items() if part != "test"}
     text = report(made(tmp_path, parts)).read_text()
     assert text.startswith("# No held-out host")
-    assert "Early stopping has seen val" in text
+    assert "Early stopping and the choice have seen val: new machines are not judged." in text
+    assert "more than the clock" not in text.partition(END_OF_HEADLINE)[0]
     assert tables(text)[0][0] == [
         "detector",
         "realistic, val",
@@ -233,7 +272,7 @@ def test_without_a_held_out_host_the_title_says_so(tmp_path: Path) -> None:
 def test_one_test_episode_says_what_cannot_be_said(tmp_path: Path) -> None:
     text = report(made(tmp_path, {**SMALL, "test": {"birch": {"io-walk": 1}}})).read_text()
     assert "[no interval]" in tables(text)[0][1][1]
-    assert "cannot be said from so few episodes" in text
+    assert "cannot be said from 1 episode." in text
     assert "Nothing can be said: too few episodes to resample." in text
     assert "A single episode of io-walk" in text
     assert "no control episode in this part" in text
@@ -261,8 +300,8 @@ def test_without_val_no_detector_is_called_best(tmp_path: Path) -> None:
 def test_a_rate_too_small_to_measure_is_printed_as_such(tmp_path: Path) -> None:
     text = report(made(tmp_path, skill={("cnn", "realistic"): 0.97})).read_text()
     rows = {row[0]: row[-1] for row in tables(section(text, "False alarms on controls"))[0]}
-    assert re.fullmatch(r"not measurable: \d of 22 windows \(3/n = 0\.136\)", rows["cnn"])
-    assert rows["majority"] == "not measurable: 0 of 22 windows (3/n = 0.136)"
+    assert re.fullmatch(r"not measurable: 1 of 22 windows, \[0\.000, 0\.\d+\]", rows["cnn"])
+    assert rows["majority"] == "not measurable: 0 of 22 windows, 3/n = 1.500"
     assert rows["always_infected"].startswith("1.000 [")
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -36,8 +37,37 @@ def save(folder, name="mlp"):
 
 
 def edit(folder, **changes):
-    content = files.read_json(folder / "model.json")
-    files.write_json(folder / "model.json", content | changes)
+    """Change model.json as somebody would who knows that it holds its own hash."""
+    content = files.read_json(folder / "model.json") | changes
+    del content["sha256"]
+    own = hashlib.sha256(files.to_json(content).encode()).hexdigest()
+    files.write_json(folder / "model.json", content | {"sha256": own})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"phases": ["a"]}, {"mode": "oracle"}, {"seeds": []}, {"more": 1}]
+)
+def test_a_description_that_was_changed_is_refused(tmp_path, changes):
+    save(tmp_path, "mlp")
+    content = files.read_json(tmp_path / "model.json")
+    files.write_json(tmp_path / "model.json", content | changes)
+    with pytest.raises(FormatError, match="was changed after it was written"):
+        load_model(tmp_path, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_a_file_that_is_missing_is_named(tmp_path, name):
+    save(tmp_path, "mlp")
+    (tmp_path / name).unlink()
+    with pytest.raises(FormatError, match=name):
+        load_model(tmp_path, SCHEMA)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    save(tmp_path, "mlp")
+    edit(tmp_path, architecture="gru")
+    with pytest.raises(FormatError):
+        load_model(tmp_path, SCHEMA)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

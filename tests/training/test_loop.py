@@ -136,6 +136,22 @@ def test_a_val_loss_that_is_not_finite_fails_too(monkeypatch):
         run(val=batches())
 
 
+def test_weights_that_are_not_finite_are_never_kept(monkeypatch):
+    """Without val nothing else would look at what the last step did."""
+    step = torch.optim.AdamW.step
+
+    def explode(self, *arguments, **options):
+        step(self, *arguments, **options)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.fill_(float("inf"))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", explode)
+    monkeypatch.setattr(loop, "_finite", lambda loss, *_: float(loss))
+    with pytest.raises(TrainingFailed, match="weights are not finite"):
+        run()
+
+
 def test_the_loss_is_torchs_weighted_cross_entropy():
     logits, y = torch.randn(8, 3), torch.tensor([0, 1, 2, 2, 1, 0, 0, 1])
     weights = torch.tensor([0.5, 2.0, 0.0])

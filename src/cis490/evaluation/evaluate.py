@@ -9,15 +9,17 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from cis490.channels import PHASES
+from cis490.channels import MODES, PHASES
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import MODE, predict_baselines
 from cis490.evaluation.breakdowns import ALL, Scored, replicate
+from cis490.evaluation.coverage import covering
 from cis490.evaluation.inputs import SHOWN, Detector, read_detector, read_windows
 from cis490.evaluation.metrics import K, confusion
 from cis490.evaluation.tables import (
     Entrant,
     Provenance,
+    coverage_rows,
     metric_rows,
     metrics_frame,
     pairwise_frame,
@@ -70,20 +72,47 @@ def evaluate(
 
     rows: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
+    matrices: dict[str, tuple[np.ndarray, list[str]]] = {}
     for part in SHOWN:
         chosen = (scored["part"] == part).to_numpy()
         if not chosen.any():
             continue
-        scores = replicate(_scored(scored.filter(chosen), predicted[:, chosen]), replicates)
+        of_part = _scored(scored.filter(chosen), predicted[:, chosen])
+        scores = replicate(of_part, replicates)
         rows += metric_rows(part, scores, entrants, origin)
+        matrices[part] = of_part.confusion(), of_part.profile
         if part == part_shown:
             pairs = pairwise_rows(scores, entrants, origin)
         logger.info("%s: %d figures of %d runs", part, len(scores.rows), len(predicted))
+    if headline := _headline(entrants, rows):
+        for part, (matrix, profile) in matrices.items():
+            covered = covering(matrix[list(headline.runs)], profile)
+            rows += coverage_rows(part, headline, covered, rows, origin)
     table = metrics_frame(rows)
     write_parquet(metrics, table)
     write_parquet(pairwise, pairwise_frame(pairs))
+    phases = {
+        part: [PHASES[phase] for phase in sorted(set(windows.filter(part=part)["phase"]))]
+        for part in ("train", *SHOWN)
+    }
     for detector, path in zip(detectors, evals, strict=True):
-        write_json(path, _summary(detector, split, table, scored, part_shown))
+        write_json(path, _summary(detector, split, table, scored, part_shown) | {"phases": phases})
+
+
+def _headline(entrants: Sequence[Entrant], rows: Sequence[dict[str, Any]]) -> Entrant | None:
+    """The detector whose figure the report leads with: the best by val of the first mode."""
+    on_val = {
+        (row["model"], row["mode"]): row["estimate"]
+        for row in rows
+        if row["part"] == "val" and row["seed"] is None and row["metric"] == "macro_f1"
+        if (row["scope"], row["key"]) == ALL and row["mode"] != MODE
+    }
+    for mode in MODES:
+        asked = [entrant for entrant in entrants if entrant.mode == mode]
+        known = [entrant for entrant in asked if (entrant.model, mode) in on_val]
+        if known:
+            return min(known, key=lambda entrant: (-on_val[entrant.model, mode], entrant.model))
+    return None
 
 
 def _entrants(

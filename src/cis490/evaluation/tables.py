@@ -13,6 +13,7 @@ import polars as pl
 from cis490 import __version__
 from cis490.evaluation.bootstrap import (
     SEED,
+    clopper_pearson,
     holm,
     p_value,
     percentile_interval,
@@ -57,6 +58,7 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
     }
 )
 COMPARED: Final = "macro_f1"
+COVERAGE: Final = "macro_f1_coverage"
 ALPHA: Final = 0.05
 # Ends of an interval closer than this differ by rounding only.
 NO_WIDTH: Final = 1e-12
@@ -155,6 +157,31 @@ def _figures(scores: Replicated, entrant: Entrant, origin: Provenance) -> list[d
             }
         )
     return figures
+
+
+def coverage_rows(
+    part: str,
+    entrant: Entrant,
+    covered: tuple[int, int] | None,
+    rows: Sequence[dict[str, Any]],
+    origin: Provenance,
+) -> list[dict[str, Any]]:
+    """The measured coverage (`coverage.covering`) of an entrant's macro F1 interval, if any."""
+    if covered is None:
+        return []
+    own = next(
+        row
+        for row in rows
+        if (row["model"], row["mode"], row["part"]) == (entrant.model, entrant.mode, part)
+        and (row["scope"], row["key"], row["metric"]) == (*ALL, COMPARED)
+    )
+    low, high = clopper_pearson(*covered)
+    signature = origin.signature(COVERAGE, "exact", entrant.seeds)
+    return [
+        own
+        | {"seed": None, "metric": COVERAGE, "estimate": covered[0] / covered[1]}
+        | {"low": low, "high": high, "n_valid_replicates": covered[1], "signature": signature}
+    ]
 
 
 def pairwise_rows(

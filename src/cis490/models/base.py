@@ -143,6 +143,8 @@ class Classifier(ABC):
             X_val = self._checked(X_val)
             self._check_shape(X_val)
             y_val = self._checked_labels(y_val, len(X_val))
+            if self._unseen.any():  # val is judged by what prediction will see
+                X_val = _hidden(X_val, self._unseen, self._absent)
             if np.isin(y_val, y).any():
                 validation = (self._inner(X_val), y_val)
         inner = self._inner(X)

@@ -134,8 +134,10 @@ def _method(found: Sequence[Results]) -> list[str]:
         "",
         "- **Macro F1:** the mean of F1 over the phases that the whole truth of the part has.",
         "- **Interval:** 95% percentile interval of a bootstrap that draws whole episodes, "
-        "stratified by profile, the same for all detectors, and seeds within each detector. A "
-        "figure of exactly 0 or 1 has an exact (Clopper-Pearson) interval with episodes as trials.",
+        "stratified by profile, the same for all detectors, and, where there are several, seeds "
+        "within each detector. A figure of exactly 0 or 1 has a Clopper-Pearson interval with "
+        "episodes as trials (of a macro figure, the mean of its phases' ends).",
+        "- **Val** was seen by early stopping and chose the best, so its figures flatter.",
         "- **Best** is by macro F1 on val, never on test.",
         "- **Clears the clock:** the paired difference to window index alone has its whole 95% "
         "interval above 0.",

@@ -6,11 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from cis490.channels import PHASES
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
 from cis490.markdown import one_line, table
 from cis490.report.results import Detector, Results
-from cis490.report.text import FEW_HOSTS, NOTHING, count, difference, hosts, interval, listing
+from cis490.report.text import (
+    FEW_HOSTS,
+    NOTHING,
+    count,
+    difference,
+    hosts,
+    interval,
+    listing,
+    profiles,
+)
 
 END_OF_HEADLINE: Final = "<!-- end of headline -->"
 
@@ -68,19 +78,28 @@ def answer(results: Results) -> str:
             f"Undecided: no {mode} detector has a figure on val, and the best is chosen by val, "
             "never by test."
         )
+    measured = results.keys("phase", "f1")
+    if len(measured) < 2:
+        return (
+            f"Cannot be said: the windows of {results.part} are all {listing(measured)}, and a "
+            "detector shows itself by telling phases apart."
+        )
     text = (
         f"The best {mode} detector by val, {best.model}, reaches macro F1 "
         f"{interval(results.figure(best, 'macro_f1'))} on {_sample(results)}."
     )
     if results.part != "test":
-        text += " Early stopping has seen val, so this says nothing of a new machine."
+        return f"{text} Early stopping and the choice have seen val: new machines are not judged."
     return f"{text} {_clock(results, best)}"
 
 
 def _clock(results: Results, best: Detector) -> str:
     pair, clears = results.against_clock(best), results.clears_clock(best)
     if clears is None or pair is None:
-        return "Whether it knows more than the clock cannot be said from so few episodes."
+        return (
+            "Whether it knows more than the clock cannot be said from "
+            f"{count(results.n_episodes, 'episode')}."
+        )
     verdict = "it reads" if clears else "there is no evidence that it reads"
     return (
         f"Its difference to window index alone is {difference(pair)}: {verdict} more than the "
@@ -114,7 +133,8 @@ def caveats(results: Results) -> list[str]:
     bullets = []
     untested = results.split["untested_profiles"]
     if untested and results.part == "test":
-        bullets.append(f"**Not tested:** {listing(untested)}: no test episode has this profile.")
+        bullets.append(f"**Not tested:** {profiles(untested)}: no test episode has this profile.")
+    bullets += _phases(results)
     bullets += [
         f"**Failed:** {detector}: {one_line(reason)}" for detector, reason in results.failed
     ]
@@ -124,38 +144,66 @@ def caveats(results: Results) -> list[str]:
     ]
     clock = results.figure(Detector(CLOCK, MODE), "macro_f1")
     if clock and results.split["recipe"] == "host" and results.part == "test":
-        verdict = (
-            f"under {FIT_FOR_USE:.2f}, so the corpus is fit for use"
-            if clock["estimate"] < FIT_FOR_USE
-            else f"not under {FIT_FOR_USE:.2f}, so the corpus is not fit for use: phases can be "
-            "told from the time alone"
+        told = f"window index alone reaches {interval(clock)}: {_fit(clock)}"
+        bullets.append(f"**The clock:** {told}.")
+    if figure and len(results.all_seeds) == 1:
+        bullets.append(
+            f"**Trained once:** with seed {results.all_seeds[0]}. Intervals and p compare these "
+            "trainings; another seed would move a figure, often to the end of its interval."
         )
-        bullets.append(f"**The clock:** window index alone reaches {interval(clock)}: {verdict}.")
     if figure:
         bullets.append(
             "**Conditional on these hosts:** the intervals resample episodes of "
             f"{hosts(results.keys('host', 'macro_f1'))}; they do not cover how the figure would "
             "move on another machine."
         )
-        bullets.append(f"**Small n:** {coverage(figure['n_episodes'])}")
+        bullets.append(f"**Small n:** {coverage(results)}")
     return bullets
 
 
-def coverage(n: int) -> str:
-    """How much less than 95% an interval covers at n episodes (docs/statistics.md)."""
-    if n < 8:
-        here = "fewer than any of these, so trust the ends less still"
-    elif n < 20:
-        here = "between 86% and 92%"
-    elif n <= 32:
-        here = "about 92%"
-    elif n < 60:
-        here = "between 92% and 95%"
-    else:
-        here = "about 95%"
+def _phases(results: Results) -> list[str]:
+    """What macro F1 is silent about: phases that were not tested, or never trained."""
+    if results.part is None:
+        return []
+    measured = results.keys("phase", "f1")
+    bullets = []
+    if absent := [phase for phase in PHASES if phase not in measured]:
+        bullets.append(
+            f"**Phases:** macro F1 is over {len(measured)} of {len(PHASES)} phases: no window of "
+            f"{results.part} is {listing(absent)}."
+        )
+    if unknown := [phase for phase in PHASES if phase not in results.trained_phases]:
+        bullets.append(f"**Never trained:** no training window is {listing(unknown)}.")
+    return bullets
+
+
+def _fit(clock: dict[str, Any]) -> str:
+    """Whether phases can be told from the time alone, judged by the whole interval."""
+    bar = f"{FIT_FOR_USE:.2f}"
+    if clock["low"] is None:
+        return f"too few episodes to say whether that is under {bar}"
+    if clock["high"] < FIT_FOR_USE:
+        return f"under {bar}, so the corpus is fit for use"
+    if clock["low"] < FIT_FOR_USE:
+        return f"its interval holds {bar}, so whether the corpus is fit for use is undecided"
+    return f"over {bar}, so the corpus is not fit for use: phases can be told from the time alone"
+
+
+def coverage(results: Results) -> str:
+    """How much less than 95% the intervals cover: measured, or what simulations found."""
+    told = []
+    for part in dict.fromkeys(filter(None, (results.part, "val"))):
+        if figure := results.coverage(part):
+            share = f"{figure['estimate']:.0%} on {part} ({count(figure['n_episodes'], 'episode')})"
+            told.append(share)
+    if told:
+        return (
+            "a 95% interval covers less than it says. Measured for the headline, with these "
+            f"episodes as if they were the population: {' and '.join(told)}."
+        )
     return (
         "a 95% interval covers less than it says: in a simulation 86% at 8 episodes, 92% at "
-        f"20-32, 95% from 60. Here {count(n, 'episode')}: {here}."
+        f"20-32, 95% from 60. Here {count(results.n_episodes, 'episode')}."
     )
 
 

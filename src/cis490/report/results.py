@@ -12,7 +12,9 @@ import polars as pl
 from cis490.channels import MODES
 from cis490.evaluation.baselines import CLOCK, MODE
 from cis490.evaluation.inputs import SHOWN
+from cis490.evaluation.tables import COVERAGE
 from cis490.files import read_json
+from cis490.report.text import FEW_EPISODES
 
 
 class Detector(NamedTuple):
@@ -177,9 +179,35 @@ class Results:
         return self.pair(detector, Detector(CLOCK, MODE))
 
     def clears_clock(self, detector: Detector) -> bool | None:
-        """Whether the paired difference to window index alone has its whole interval above 0."""
+        """Whether the paired difference to window index alone has its whole interval above 0.
+
+        None if nothing can be said: too few episodes, or fewer than 2 phases to tell apart.
+        """
         pair = self.against_clock(detector)
-        return None if pair is None or pair["low"] is None else bool(pair["low"] > 0)
+        if pair is None or pair["low"] is None or self.n_episodes < FEW_EPISODES:
+            return None
+        return bool(pair["low"] > 0) if len(self.keys("phase", "f1")) > 1 else None
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes of the part shown."""
+        rows = self._rows(self.part, "all", "all", "macro_f1")
+        return int(rows["n_episodes"][0]) if len(rows) else 0
+
+    @property
+    def trained_phases(self) -> list[str]:
+        """Phases that the training windows have."""
+        return next((list(summary["phases"]["train"]) for summary in self.evals), [])
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """Seeds that any detector was trained with."""
+        return sorted({seed for summary in self.evals for seed in summary["n"]["seeds"]})
+
+    def coverage(self, part: str) -> Figure | None:
+        """The measured coverage of the headline's interval on a part (`evaluation.coverage`)."""
+        rows = self._rows(part, "all", "all", COVERAGE)
+        return rows.to_dicts()[0] if len(rows) else None
 
     def _rows(self, part: str | None, scope: str, key: str | None, metric: str) -> pl.DataFrame:
         rows = self.metrics.filter(

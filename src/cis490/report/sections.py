@@ -7,13 +7,25 @@ from collections.abc import Sequence
 import polars as pl
 
 from cis490.channels import PHASES
-from cis490.evaluation.baselines import CLOCK, MODE
+from cis490.evaluation.baselines import MODE
 from cis490.evaluation.breakdowns import CLEAR, CONTROL
 from cis490.evaluation.tables import ALPHA
 from cis490.markdown import table
 from cis490.report.headline import sample
 from cis490.report.results import Detector, Results
-from cis490.report.text import NOTHING, count, difference, hosts, interval, listing, p, rate, yes
+from cis490.report.text import (
+    FEW_EPISODES,
+    NOTHING,
+    count,
+    difference,
+    hosts,
+    interval,
+    listing,
+    p,
+    profiles,
+    rate,
+    yes,
+)
 
 Section = tuple[str, list[str]]
 
@@ -43,10 +55,9 @@ def _best(results: Results) -> Detector | None:
 
 
 def _shown(results: Results) -> list[Detector]:
-    """The columns of the breakdowns: the best of each mode by val, and window index alone."""
+    """The columns of the breakdowns: the best of each mode by val, and their company."""
     best = [detector for mode in results.modes if (detector := results.best(mode))]
-    clock = [detector for detector in results.baselines if detector == (CLOCK, MODE)]
-    return best + clock
+    return best + results.baselines
 
 
 def _everyone(results: Results) -> list[Detector]:
@@ -148,15 +159,15 @@ _RATES = ("precision", "recall", "f1")
 
 
 def _by_profile(results: Results) -> Section:
-    profiles = results.keys("profile", "macro_f1")
+    named = results.keys("profile", "macro_f1")
     lines = [f"Macro F1 over the phases that the profile's windows have, {sample(results)}.", ""]
     untested = [] if results.part == "val" else results.split["untested_profiles"]
-    lines += _breakdown(results, "profile", "macro_f1", [*profiles, *untested], "profile")
+    lines += _breakdown(results, "profile", "macro_f1", [*named, *untested], "profile")
     if untested:
-        lines += ["", f"Untested, for want of a test episode: {listing(untested)}."]
+        lines += ["", f"Untested, for want of a test episode: {profiles(untested)}."]
     single = [
         profile
-        for profile in [*profiles, *results.keys("profile", "false_alarm_rate")]
+        for profile in [*named, *results.keys("profile", "false_alarm_rate")]
         if _episodes(results, profile) == 1
     ]
     if single:
@@ -231,6 +242,12 @@ def _significance(results: Results) -> Section:
             f"With {results.replicates:,} replicates no p is small enough to stay under {ALPHA} "
             f"after Holm's correction over {len(tested)} pairs: raise evaluation.replicates.",
         ]
+    if results.n_episodes < FEW_EPISODES:
+        lines += [
+            "",
+            f"From {count(results.n_episodes, 'episode')} that is no verdict: with fewer than "
+            f"{FEW_EPISODES}, p comes out far too small.",
+        ]
     if best := _best(results):
         others = [other for other in _everyone(results) if other != best]
         lines += ["", f"{best}, the best by val, minus each other:", ""]
@@ -289,7 +306,7 @@ def _split(results: Results) -> Section:
         *table(["profile", *PARTS], rows),
     ]
     if split["untested_profiles"] and results.part == "test":
-        lines += ["", f"Untested profiles: {listing(split['untested_profiles'])}."]
+        lines += ["", f"Untested profiles: {profiles(split['untested_profiles'])}."]
     if excluded := split["excluded"]:
         reasons = [f"{reason} ({excluded[reason]})" for reason in sorted(excluded)]
         lines += ["", f"Excluded, with why: {'; '.join(reasons)}."]

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from cis490.evaluation.breakdowns import CONTROL
+
 NO_INTERVAL: Final = "no interval"
 NOTHING: Final = "-"
 # With fewer hosts than this there is no bootstrap over hosts (docs/statistics.md): each is named.
 FEW_HOSTS: Final = 10
+# With fewer episodes than this, paired tests on exchanged predictions called a fifth to a third of
+# the pairs different at 5% (docs/decisions/log.md): no verdict is given.
+FEW_EPISODES: Final = 20
+# The benign controls, as a profile's name: "none" alone would read as "no profile".
+CONTROLS: Final = "controls (profile none)"
 
 
 def interval(figure: dict[str, Any] | None) -> str:
@@ -30,13 +37,17 @@ def difference(pair: dict[str, Any] | None) -> str:
 
 
 def rate(figure: dict[str, Any] | None) -> str:
-    """A rate with its interval, or, below 10/n, that it is not measurable, with n and 3/n."""
+    """A rate with its interval, or, below 10/n, that it is not measurable, and what bounds it."""
     if figure is None:
         return NOTHING
-    n = figure["n_windows"]
+    n, episodes = figure["n_windows"], figure["n_episodes"]
     if figure["estimate"] >= 10 / n:
         return interval(figure)
-    return f"not measurable: {figure['estimate'] * n:.3g} of {n} windows (3/n = {3 / n:.3f})"
+    # 3/n bounds a rate of which nothing was seen, in n independent trials: episodes, not windows.
+    ends = f"3/n = {3 / episodes:.3f}"
+    if figure["estimate"] > 0:
+        ends = interval(figure).partition(" ")[2] or NO_INTERVAL
+    return f"not measurable: {figure['estimate'] * n:.3g} of {n} windows, {ends}"
 
 
 def p(value: float | None) -> str:
@@ -59,6 +70,11 @@ def listing(names: Sequence[str], nothing: str = "none") -> str:
     if len(names) < 2:
         return names[0] if names else nothing
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def profiles(names: Sequence[str], nothing: str = "none") -> str:
+    """Profiles by name, the controls in words."""
+    return listing([CONTROLS if name == CONTROL else name for name in names], nothing)
 
 
 def hosts(names: Sequence[str], nothing: str = "none") -> str:

@@ -68,6 +68,7 @@ def save_model(
         "seeds": seeds,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+    content["sha256"] = _own_sha256(content)
     files.write_bytes(folder / "weights.safetensors", weights)
     files.write_parquet(
         folder / "history.parquet", pl.DataFrame(list(history), schema=HISTORY_SCHEMA)
@@ -83,6 +84,8 @@ def read_description(model_file: Path) -> dict[str, Any]:
     """
     try:
         content = files.read_json(model_file)
+    except FileNotFoundError:
+        raise FormatError(f"{model_file} is missing: {AGAIN}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FormatError(f"{model_file} is not JSON ({error}): {AGAIN}") from None
     kind, version = (
@@ -93,7 +96,15 @@ def read_description(model_file: Path) -> dict[str, Any]:
             f"{model_file} is of kind {kind}, version {version}; this cis490 reads {KIND}, version "
             f"{VERSION}: {AGAIN}, or use the cis490 that wrote it"
         )
+    if content.get("sha256") != _own_sha256(content):
+        raise FormatError(f"{model_file} was changed after it was written: {AGAIN}")
     return dict(content)
+
+
+def _own_sha256(content: Mapping[str, Any]) -> str:
+    """Hash of all of model.json but the hash itself."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(files.to_json(rest).encode()).hexdigest()
 
 
 def load_model(folder: Path, schema: Schema, *, device: str = "cpu") -> dict[int, Classifier]:
@@ -113,7 +124,10 @@ def load_model(folder: Path, schema: Schema, *, device: str = "cpu") -> dict[int
     content = read_description(folder / "model.json")
     schema.require(content["schema_sha256"], f"the model {folder}")
     weights_file = folder / "weights.safetensors"
-    raw = weights_file.read_bytes()
+    try:
+        raw = weights_file.read_bytes()
+    except FileNotFoundError:
+        raise FormatError(f"{weights_file} is missing: {AGAIN}") from None
     if hashlib.sha256(raw).hexdigest() != content["weights_sha256"]:
         raise FormatError(
             f"{weights_file} is not the file that model.json was written with (sha256): {AGAIN}"
@@ -139,4 +153,9 @@ def load_model(folder: Path, schema: Schema, *, device: str = "cpu") -> dict[int
             )
         except KeyError as error:
             raise FormatError(f"{weights_file} lacks {prefix}{error.args[0]}: {AGAIN}") from None
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise FormatError(
+                f"{weights_file} does not fit model.json: {reason}: {AGAIN}"
+            ) from None
     return models

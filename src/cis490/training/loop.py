@@ -46,7 +46,7 @@ def train_network(
         weights were kept.
 
     Raises:
-        TrainingFailed: a loss is not finite.
+        TrainingFailed: a loss, or a weight that would be kept, is not finite.
     """
     device, total = weights.device, settings.epochs * len(train)
     optimizer = torch.optim.AdamW(
@@ -98,10 +98,11 @@ def train_network(
             best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         if stopping.stop:
             break
-    if not best:
-        return history, epoch
-    net.load_state_dict(best)
-    return history, best_epoch
+    if best:
+        net.load_state_dict(best)
+    if not all(tensor.isfinite().all() for tensor in net.state_dict().values()):
+        raise TrainingFailed(f"weights are not finite after epoch {epoch}, step {step}")
+    return history, best_epoch if best else epoch
 
 
 def weighted_cross_entropy(
