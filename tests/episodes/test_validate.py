@@ -1,7 +1,9 @@
 """Each row of the table in docs/episodes.md, "Validation", broken on purpose."""
 
+import io
 import json
 import os
+import tarfile
 
 import pytest
 import zstandard
@@ -106,6 +108,14 @@ REJECTED = {
     ),
     "not json": (edit_line("proc.jsonl", 3, b'{"t_wall_ns": 1'), "not_json"),
     "two records on a line": (edit_line("qmp.jsonl", 3, lambda line: line + line), "not_json"),
+    "two on a line and none on the next": (
+        lambda m: m.update({"qmp.jsonl": m["qmp.jsonl"].replace(b"}\n{", b"}{", 1) + b"\n"}),
+        "not_json",
+    ),
+    "an object over two lines": (
+        edit_line("qmp.jsonl", 3, lambda line: line.replace(b", ", b",\n", 1)),
+        "not_json",
+    ),
     "an empty line": (edit_line("guest.jsonl", 3, b""), "not_json"),
     "a NaN literal": (edit_line("proc.jsonl", 3, field("minflt", "NaN")), "not_json"),
     "an Infinity literal": (edit_line("proc.jsonl", 3, field("minflt", "-Infinity")), "not_json"),
@@ -307,9 +317,6 @@ def test_a_member_twice_there_or_a_link_is_rejected(store):
     store.put("alder", "e1", pack(pairs))
     assert codes(judge(store)[0]) == {"duplicate_member"}
 
-    import io
-    import tarfile
-
     tar = tar_of({k: v for k, v in members_of().items() if k != "qmp.jsonl"})
     buffer = io.BytesIO(tar)
     with tarfile.open(fileobj=buffer, mode="a") as archive:
@@ -321,6 +328,29 @@ def test_a_member_twice_there_or_a_link_is_rejected(store):
     verdict, _ = judge(store)
     assert verdict.status == "rejected"
     assert "not_regular" in codes(verdict)
+
+
+@pytest.mark.parametrize("format_", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_tar_of_any_usual_format_is_read_alike(store, format_):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format_) as archive:
+        for name, content in {"d" * 99 + "/" + "n" * 50: b"long", **members_of()}.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1795319373.25
+            archive.addfile(info, io.BytesIO(content))
+    store.put("alder", "e1", zstandard.compress(buffer.getvalue()))
+    assert judge(store)[0].status == "accepted"
+
+
+def test_a_frame_that_does_not_say_its_size_is_read_within_the_limit(store):
+    tar = tar_of(members_of())
+    compressor = zstandard.ZstdCompressor().compressobj()
+    packed = compressor.compress(tar) + compressor.flush()
+    assert zstandard.get_frame_parameters(packed).content_size > 2**60
+    store.put("alder", "e1", packed)
+    assert judge(store)[0].status == "accepted"
+    verdict, _ = judge(store, Limits(unpacked_bytes=len(tar) - 1))
+    assert codes(verdict) == {"over_limit"}
 
 
 def test_a_record_without_sum_or_size_is_rejected_not_followed_blindly(store):

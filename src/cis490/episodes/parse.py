@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from cis490.channels import of_source
@@ -110,10 +111,27 @@ def _parse_fast(table: str, content: bytes) -> Sequence[Sequence[Any]] | None:
         rows = _DECODERS[table].decode_lines(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    # The decoder takes any white space between objects for an end of line.
-    if len(rows) != n_lines or content.count(b"}\n{") != max(n_lines - 1, 0):
+    if len(rows) != n_lines or not _one_object_a_line(content):
         return None
     return [msgspec.structs.astuple(row) for row in rows]
+
+
+def _one_object_a_line(content: bytes) -> bool:
+    """Whether each line begins and ends with a brace, and is no piece of a longer object.
+
+    The decoder takes any white space between objects for an end of line, so with as many lines as
+    objects there may still be two on one line and none on the next.
+    """
+    if not content:
+        return True
+    text = np.frombuffer(content, np.uint8)
+    ends = np.flatnonzero(text == ord("\n"))
+    begins = np.append(0, ends + 1)
+    if content.endswith(b"\n"):
+        begins = begins[:-1]
+    else:
+        ends = np.append(ends, len(text))
+    return bool((text[begins] == ord("{")).all() and (text[ends - 1] == ord("}")).all())
 
 
 def _parse_strictly(table: str, content: bytes) -> tuple[list[tuple[Any, ...]], list[Fault]]:
