@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,11 +69,34 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, evaluate):
         command.add_argument("--split", help="name of the split (default: the primary one)")
     report = _command(commands, "report", _report, "print the first page of the report")
+    _simulate_arguments(
+        _command(commands, "simulate", _simulate, "make a store of any size, for tests")
+    )
     for command in (ingest, train, evaluate, report):
         command.add_argument(
             "--results", type=Path, default=Path("results"), help="folder (default: results)"
         )
     return parser
+
+
+def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
+    from cis490.episodes.recipe import Recipe
+
+    parser.description = (
+        "Clone real episodes under other ids, hosts and times. Such a store tests and times the "
+        "workflow; a report on it has no headline."
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the new store")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--episodes", type=int, metavar="N", help="make a store of N episodes")
+    size.add_argument("--append", type=int, metavar="N", help="let N new ones arrive in OUT")
+    for name, text in Recipe.HELP.items():
+        default = getattr(Recipe(), name)
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{text} (default: {default})"
+        )
+    parser.add_argument("--source", type=Path, help="store to clone (default: the config's store)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
 
 def _command(
@@ -124,6 +148,23 @@ def _validate(options: argparse.Namespace) -> None:
     if options.out:
         files.write_parquet(options.out, table)
     print(render(table, index_report), end="")
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from cis490.episodes.recipe import Recipe
+    from cis490.episodes.simulate import simulate
+
+    source = options.source or Path(_config(options)["store"])
+    recipe = Recipe(**{name: getattr(options, name) for name in Recipe.HELP})
+    append, n = options.append is not None, options.append or options.episodes
+    steps = simulate(options.out, n, recipe, source=source, append=append, workers=options.workers)
+    start = time.monotonic()
+    for done in steps:
+        if sys.stderr.isatty():
+            left = (time.monotonic() - start) / done * (n - done)
+            text = f"\r{done:,} of {n:,} episodes, {left:.0f} s left "
+            print(text, end="", file=sys.stderr, flush=True)
+    print(f"{n:,} episodes {'added to' if append else 'in'} {options.out}")
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -64,7 +65,7 @@ def write_split(
         fit: what `write_fit` wrote.
         parquet: file to write: episode_id, host_id, profile, sample_name, part, reason, batch.
         json: file to write: name, recipe, hosts, counts by profile, untested_profiles, excluded
-            (episodes by reason), sha256.
+            (episodes by reason), n_simulated (of all usable episodes), sha256.
     """
     episodes = assign(_usable(verdicts), split)
     known = pl.read_parquet(fit)
@@ -73,7 +74,10 @@ def write_split(
         "the training part of a split must not depend on other episodes"
     )
     files.write_parquet(parquet, episodes.select(_COLUMNS), {"kind": "cis490.split"})
-    files.write_json(json, summary(episodes, split))
+    n_simulated = sum(
+        int(pl.read_parquet_metadata(Path(path)).get("n_simulated", 0)) for path in verdicts
+    )
+    files.write_json(json, summary(episodes, split) | {"n_simulated": n_simulated})
 
 
 def assign(episodes: pl.DataFrame, split: Mapping[str, Any]) -> pl.DataFrame:

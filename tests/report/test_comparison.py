@@ -349,3 +349,13 @@ def test_tables_are_aligned_for_a_terminal(text: str) -> None:
         assert len({len(line) for line in block.splitlines()}) == 1
     widths = [len(line) for line in text.partition(END_OF_HEADLINE)[0].splitlines() if "|" in line]
     assert max(widths) <= 120
+
+
+def test_a_report_on_clones_has_a_banner_and_no_headline(tmp_path: Path) -> None:
+    world = made(tmp_path)
+    split = world.path("splits", "host.json")
+    write_json(split, read_json(split) | {"n_simulated": 32})
+    first = report(world).read_text().partition(END_OF_HEADLINE)[0]
+    assert first.startswith("# Simulated store: no result")
+    assert "32 usable episodes are clones" in first
+    assert "macro F1" not in first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 from cis490 import files
 from cis490.episodes import telemetry
 from cis490.episodes.tarball import Limits
-from cis490.episodes.validate import VERDICT_SCHEMA, Entry, examine
+from cis490.episodes.validate import SIMULATED, VERDICT_SCHEMA, Entry, examine
 from cis490.files import StrPath
 from cis490.logs import logger
 
@@ -42,5 +43,11 @@ def ingest(
         for fault in verdict.faults:
             logger.info("%s %s: %s: %s", verdict.status, verdict.episode_id, fault.code, fault.text)
     telemetry.write(Path(folder), telemetry.collect(episodes))
-    files.write_parquet(verdicts, pl.DataFrame(rows, VERDICT_SCHEMA))
+    recorders = [json.loads(episode.header["meta"]).get("recorder") for episode in episodes]
+    metadata = {
+        "kind": "cis490.verdicts",
+        "version": "1",
+        "n_simulated": str(recorders.count(SIMULATED)),
+    }
+    files.write_parquet(verdicts, pl.DataFrame(rows, VERDICT_SCHEMA), metadata)
     logger.info("%s: %d of %d episodes usable", manifest["batch"], len(episodes), len(rows))

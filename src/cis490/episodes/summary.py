@@ -158,7 +158,7 @@ def _index_section(report: Mapping[str, Any]) -> str:
     lost = [torn for torn in report["torn"] if not torn["n_recovered"]]
     lines = [
         f"- torn line {torn['line']} (byte offset {torn['byte_offset']}): "
-        f"{torn['n_recovered']} whole records recovered"
+        f"{torn['n_recovered']} whole record{'s' * (torn['n_recovered'] > 1)} recovered"
         for torn in recovered
     ] + [
         f"- **lost** in line {torn['line']} at byte offset {torn['byte_offset']}: "

@@ -19,6 +19,8 @@ from cis490.episodes.telemetry import Episode
 from cis490.files import StrPath
 
 SCHEMA_VERSION: Final = 1
+# What meta.recorder says of a clone (`episodes.simulate`).
+SIMULATED: Final = "simulated"
 NEEDED: Final = ("meta.json", "labels.jsonl", "proc.jsonl", "qmp.jsonl", "guest.jsonl")
 # netflow and exec have no such gate: silence is no fault.
 _GATED: Final = ("proc", "qmp", "guest")

@@ -60,6 +60,17 @@ def _first_screen(found: Sequence[Results], verdicts: pl.DataFrame) -> list[str]
         f"{count(host['n_episodes'], 'episode')}."
         for host in downgraded_hosts(verdicts)
     ]
+    if primary.n_simulated:
+        return [
+            "# Simulated store: no result",
+            "",
+            f"**{primary.n_simulated:,} usable episodes are clones of real ones**, and clones of "
+            "one episode stand on both sides of every split. The figures below test the workflow; "
+            "they say nothing of any detector.",
+            "",
+            END_OF_HEADLINE,
+            "",
+        ]
     others = [f"**Split `{results.name}`:** {answer(results)}" for results in found[1:]]
     return [
         f"# {title(primary)}",

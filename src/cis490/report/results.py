@@ -189,6 +189,11 @@ class Results:
         return bool(pair["low"] > 0) if len(self.keys("phase", "f1")) > 1 else None
 
     @property
+    def n_simulated(self) -> int:
+        """Usable episodes of the store that are clones (`episodes.simulate`)."""
+        return int(self.split.get("n_simulated", 0))
+
+    @property
     def n_episodes(self) -> int:
         """Episodes of the part shown."""
         rows = self._rows(self.part, "all", "all", "macro_f1")
