@@ -23,6 +23,18 @@ rule all:
         "results/validation.parquet",
         "results/validation.md",
         "results/report/comparison_v2.md",
+        # Everything that a stage leaves, so that what was removed by hand is made again.
+        expand("results/features/{batch}.parquet", batch=BATCHES),
+        expand("results/tensors/{batch}.safetensors", batch=BATCHES),
+        expand("results/splits/{split}.parquet", split=SPLITS),
+        expand(
+            "results/models/{split}/{model}/weights.safetensors",
+            split=SPLITS,
+            model=MODELS,
+        ),
+        expand(
+            "results/predictions/{split}/{model}.parquet", split=SPLITS, model=MODELS
+        ),
         expand("results/eval/{split}/metrics.parquet", split=SPLITS),
 
 

@@ -24,7 +24,7 @@ os.environ.update(
 
 from cis490.code import code_hash
 from cis490.config import resolve, splits
-from cis490.episodes.plan import batches_of, plan, read_batches
+from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import Cis490Error
 from cis490.hardware import may_use_gpu
 from cis490.runlock import claim

@@ -50,7 +50,7 @@ rule fit:
     input:
         verdicts=of_batches("results/verdicts/{batch}.parquet", "train"),
     output:
-        fit="results/splits/{split}_fit.parquet",
+        fit="results/splits/fit/{split}.parquet",
     log:
         "results/logs/fit/{split}.log",
     benchmark:
@@ -58,7 +58,7 @@ rule fit:
     conda:
         "../envs/environment.yaml"
     params:
-        split=lambda wildcards: SPLITS[wildcards.split],
+        split=lambda wildcards: training_settings(SPLITS[wildcards.split]),
         code=code_of("fit"),
     script:
         "../workflow/scripts/fit.py"
@@ -68,7 +68,7 @@ rule split:
     """Each usable episode's part: train, val, test, or excluded and why."""
     input:
         verdicts=expand("results/verdicts/{batch}.parquet", batch=BATCHES),
-        fit="results/splits/{split}_fit.parquet",
+        fit="results/splits/fit/{split}.parquet",
     output:
         parquet="results/splits/{split}.parquet",
         json="results/splits/{split}.json",

@@ -9,7 +9,7 @@ rule train:
     """Train one architecture in one mode; a training that fails by itself says so in its model."""
     input:
         schema="results/schema.json",
-        fit="results/splits/{split}_fit.parquet",
+        fit="results/splits/fit/{split}.parquet",
         features=of_batches("results/features/{batch}.parquet", "train"),
         tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
     output:

@@ -67,6 +67,25 @@ def test_a_wrong_setting_is_one_line_that_names_its_key(settings, message):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_that_snakemake_hands_on_as_text_are_read():
+    config = resolve(
+        {
+            "training": {"epochs": "3", "learning_rate": "1e-3", "source_dropout": {"qmp": "0.5"}},
+            "grid": {"max_gap_s": "null"},
+            "split": {"val_fraction": "0.3", "recipe": "time"},
+            "extra_splits": [{"name": "2", "test_fraction": "0.1"}],
+            "seeds": ["42", "7"],
+        }
+    )
+    assert config["training"]["epochs"] == 3
+    assert config["training"]["learning_rate"] == 0.001
+    assert config["training"]["source_dropout"]["qmp"] == 0.5
+    assert config["grid"]["max_gap_s"] is None
+    assert config["split"]["val_fraction"] == 0.3
+    assert (config["extra_splits"][0]["name"], config["seeds"]) == ("2", [42, 7])
+    assert config["extra_splits"][0]["test_fraction"] == 0.1
+
+
 def test_a_config_file_that_is_none_is_named(tmp_path):
     for content in ("- a\n- b\n", "a: [1\n"):
         (tmp_path / "c.yaml").write_text(content)

@@ -1,9 +1,11 @@
 import json
+import os
 
 import numpy as np
 import pytest
 
 from cis490 import files
+from cis490.errors import FormatError
 
 
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
@@ -59,3 +61,22 @@ def test_json_is_strict_sorted_and_knows_numpy(tmp_path):
     }
     with pytest.raises(TypeError):
         files.to_json({"f": object()})
+
+
+def test_the_half_written_file_of_a_live_writer_is_left_alone(tmp_path):
+    (tmp_path / f".x.json.{os.getpid()}.partial").write_text("half")
+    with files.replacing(tmp_path / "x.json") as partial:
+        assert partial.exists()
+        partial.write_text("whole")
+    (tmp_path / f".y.json.{os.getppid()}.partial").write_text("half")
+    files.write_text(tmp_path / "y.json", "whole")
+    assert (tmp_path / f".y.json.{os.getppid()}.partial").exists()
+
+
+def test_a_damaged_parquet_file_is_named_with_what_to_do(tmp_path):
+    path = tmp_path / "features.parquet"
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(FormatError, match=r"features\.parquet cannot be read .* run the workflow"):
+        files.read_parquet(path)
+    with pytest.raises(FormatError, match=r"features\.parquet"):
+        files.read_parquet_metadata(path)

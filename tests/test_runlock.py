@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 import time
 
 from cis490 import runlock
+from tests.conftest import ROOT
 
 
 def test_what_a_dead_run_left_is_removed_by_the_next(tmp_path):
@@ -16,7 +18,10 @@ def test_the_locks_of_a_live_run_stay(tmp_path):
     code = "import sys, time; from pathlib import Path; from cis490.runlock import claim;"
     code += "lock = claim(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     live = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )
     try:
         assert live.stdout.readline() == "held\n"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from cis490 import __version__
 from cis490.channels import MODES
 from cis490.config import read_yaml, resolve, splits
-from cis490.episodes.plan import batches_of, plan, read_batches, read_store
+from cis490.episodes.plan import batches_of, plan, read_batches, read_store, training_settings
 from cis490.errors import Cis490Error, ConfigError
 from cis490.logs import Terminal, logger
 
@@ -219,8 +219,9 @@ def _ingest(options: argparse.Namespace) -> None:
     )
     for split in splits(config):
         name = split["name"]
-        fit = results / f"splits/{name}_fit.parquet"
-        write_fit([verdicts[b] for b in batches_of(split, batches, ["train"])], split, fit)
+        fit = results / f"splits/fit/{name}.parquet"
+        training = [verdicts[batch] for batch in batches_of(split, batches, ["train"])]
+        write_fit(training, training_settings(split), fit)
         write_split(
             list(verdicts.values()),
             split,
@@ -262,7 +263,7 @@ def _train(options: argparse.Namespace) -> None:
         options.architecture,
         options.mode,
         schema_file=results / "schema.json",
-        fit_file=results / f"splits/{name}_fit.parquet",
+        fit_file=results / f"splits/fit/{name}.parquet",
         features=features,
         tensors=tensors,
         config=config,

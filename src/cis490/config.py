@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def resolve(
         _absolute(base, Path(default_file).resolve().parent)
     user = copy.deepcopy(dict(overrides))
     _absolute(user, Path(working_directory).resolve())
-    config = _merge(base, user)
+    config = _numbers(_merge(base, user), _schema())
     _check(config)
     _fill(config, _schema())
     splits(config)
@@ -97,6 +98,43 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _numbers(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Read text as a number where only a number will do.
+
+    Snakemake hands on what stands inside braces as text: `--config 'training={epochs: 3}'`.
+    """
+    parts = _parts(schema)
+    if isinstance(value, dict):
+        known = {k: inner for part in parts for k, inner in part.get("properties", {}).items()}
+        return {k: _numbers(v, known[k]) if k in known else v for k, v in value.items()}
+    if isinstance(value, list):
+        items = next((part["items"] for part in parts if "items" in part), {})
+        return [_numbers(item, items) for item in value]
+    types = {kind for part in parts for kind in _as_list(part.get("type", []))}
+    if not isinstance(value, str) or not types or not types <= {"number", "integer", "null"}:
+        return value
+    if value == "null" and "null" in types:
+        return None
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(value)
+    return value
+
+
+def _parts(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A schema and what it refers to by $ref and allOf, as far as our own schema uses them."""
+    found = [schema]
+    for part in found:
+        if "$ref" in part:
+            found.append(_schema()["$defs"][part["$ref"].removeprefix("#/$defs/")])
+        found.extend(part.get("allOf", ()))
+    return found
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _check(config: Mapping[str, Any]) -> None:
     validator = jsonschema.Draft202012Validator(_schema())
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
@@ -115,10 +153,8 @@ def _check(config: Mapping[str, Any]) -> None:
 
 
 def _fill(value: Any, schema: Mapping[str, Any]) -> None:
-    """Fill defaults in place, following $ref and allOf as far as our own schema uses them."""
-    for part in (schema, *schema.get("allOf", ())):
-        if "$ref" in part:
-            part = _schema()["$defs"][part["$ref"].removeprefix("#/$defs/")]
+    """Fill defaults in place."""
+    for part in _parts(schema):
         for key, inner in part.get("properties", {}).items():
             if not isinstance(value, dict):
                 continue

@@ -6,10 +6,12 @@ import glob
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cis490.errors import FormatError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +29,8 @@ def replacing(path: StrPath) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     for stale in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        stale.unlink(missing_ok=True)
+        if not _alive(stale.suffixes[-2]):
+            stale.unlink(missing_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -99,6 +102,50 @@ def write_parquet(
     """
     with replacing(path) as partial:
         frame.write_parquet(partial, compression="zstd", metadata=dict(metadata or {}))
+
+
+def read_parquet(path: StrPath, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a Parquet file that an earlier stage wrote.
+
+    Raises:
+        FormatError: it is damaged or lacks a column; with its path and what to do.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet(Path(path), columns=list(columns) if columns else None)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_parquet_metadata(path: StrPath) -> dict[str, str]:
+    """The key-value metadata of a Parquet file.
+
+    Raises:
+        FormatError: as `read_parquet`.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet_metadata(Path(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: StrPath, error: Exception) -> FormatError:
+    reason = " ".join(str(error).split())[:200]
+    return FormatError(f"{path} cannot be read ({reason}): remove it and run the workflow again")
+
+
+def _alive(suffix: str) -> bool:
+    """Whether the writer of a `.partial` still runs; its process number is in the name."""
+    try:
+        os.kill(int(suffix.removeprefix(".")), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -32,7 +31,7 @@ def write_fit(
 
     Args:
         verdicts: verdict files of the batches that may give training episodes.
-        split: one of `config.splits`.
+        split: `plan.training_settings` of one of `config.splits`.
         out: Parquet file to write: episode_id, host_id, profile, sample_name, part, batch, sha256.
 
     Raises:
@@ -42,7 +41,7 @@ def write_fit(
     fit = episodes.filter(pl.col("part").is_in(["train", "val"])).drop("reason")
     if fit.filter(pl.col("part") == "train").is_empty():
         raise StoreError(
-            f"split {split['name']}: no usable episode to train on"
+            f"split by {split['recipe']}: no usable episode to train on"
             + (f" on {', '.join(split['train_hosts'])}" if split["recipe"] == "host" else "")
             + "; results/validation.md says why episodes are not usable"
         )
@@ -68,14 +67,14 @@ def write_split(
             (episodes by reason), n_simulated (of all usable episodes), sha256.
     """
     episodes = assign(_usable(verdicts), split)
-    known = pl.read_parquet(fit)
+    known = files.read_parquet(fit)
     mine = episodes.filter(pl.col("part").is_in(["train", "val"])).drop("reason")
     assert mine.sort("episode_id").equals(known.sort("episode_id")), (
         "the training part of a split must not depend on other episodes"
     )
     files.write_parquet(parquet, episodes.select(_COLUMNS), {"kind": "cis490.split"})
     n_simulated = sum(
-        int(pl.read_parquet_metadata(Path(path)).get("n_simulated", 0)) for path in verdicts
+        int(files.read_parquet_metadata(path).get("n_simulated", 0)) for path in verdicts
     )
     files.write_json(json, summary(episodes, split) | {"n_simulated": n_simulated})
 
@@ -217,7 +216,7 @@ def split_hash(episodes: pl.DataFrame) -> str:
 
 
 def _usable(verdicts: Sequence[StrPath]) -> pl.DataFrame:
-    rows = pl.concat([pl.read_parquet(path) for path in verdicts])
+    rows = pl.concat([files.read_parquet(path) for path in verdicts])
     return rows.filter(pl.col("status").is_in(["accepted", "degraded"]))
 
 

@@ -1,8 +1,10 @@
+import os
+
 import polars as pl
 import pytest
 
-from cis490.config import resolve
-from cis490.episodes.plan import batches_of, plan, read_batches
+from cis490.config import resolve, splits
+from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import StoreError
 from cis490.files import read_json
 from tests.builders import Store
@@ -76,6 +78,39 @@ def test_unindexed_files_and_broken_links_are_reported_or_missing_but_never_fata
     (fleet.folder / "alder/link.tar.zst").symlink_to("nowhere")
     run(fleet, tmp_path / "plan")
     assert read_json(tmp_path / "plan/index.json")["unindexed"] == ["alder/nobody.tar.zst"]
+
+
+def test_names_that_are_not_utf8_and_files_in_deep_or_odd_places_are_reported(fleet, tmp_path):
+    (fleet.folder / "alder" / os.fsdecode(b"\xff.tar.zst")).write_bytes(b"")
+    (fleet.folder / "top.tar.zst").write_bytes(b"")
+    (fleet.folder / "alder/deep").mkdir()
+    (fleet.folder / "alder/deep/x.tar.zst").write_bytes(b"")
+    run(fleet, tmp_path / "plan")
+    assert read_json(tmp_path / "plan/index.json")["unindexed"] == [
+        "alder/\\xff.tar.zst",
+        "alder/deep/x.tar.zst",
+        "top.tar.zst",
+    ]
+
+
+def test_a_path_with_detours_finds_its_file(fleet, tmp_path):
+    (fleet.folder / "alder/odd.tar.zst").write_bytes(b"odd")
+    fleet.put("alder", "odd", b"odd", path="alder/./odd.tar.zst")
+    run(fleet, tmp_path / "plan")
+    entry = read_json(tmp_path / "plan/batches/alder-00002.json")["episodes"][1]
+    assert entry["file"][0] == 3
+    assert read_json(tmp_path / "plan/index.json")["unindexed"] == []
+
+
+def test_only_what_decides_who_is_trained_on_is_a_reason_to_train_again():
+    def settings(**split):
+        return training_settings(splits(resolve({"split": split}))[0])
+
+    base = settings(train_hosts=["a", "b"], test_hosts=["c"])
+    assert settings(train_hosts=["b", "a"], test_hosts=["d"], test_fraction=0.5) == base
+    assert settings(train_hosts=["a", "b"], test_hosts=["c"], val_fraction=0.5) != base
+    assert settings(recipe="sample", min_samples=3) != settings(recipe="sample")
+    assert settings(recipe="time", test_fraction=0.1) != settings(recipe="time")
 
 
 def test_a_host_that_the_store_lacks_is_named_with_those_it_has(fleet, tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+import time
 
 import pytest
 import zstandard
@@ -131,6 +132,14 @@ REJECTED = {
     "an object for a number": (edit_line("netflow.jsonl", 3, field("pkts_in", "{}")), "wrong_type"),
     "an integer beyond int64": (
         edit_line("proc.jsonl", 3, field("minflt", str(2**63))),
+        "bad_value",
+    ),
+    "a monotonic time beyond int64": (
+        edit_line("proc.jsonl", 3, field("t_mono_ns", str(2**63))),
+        "bad_value",
+    ),
+    "a protocol beyond int64": (
+        edit_line("netflow.jsonl", 3, field("proto", "9" * 20)),
         "bad_value",
     ),
     "a number beyond 1e300": (edit_line("proc.jsonl", 3, field("rss_bytes", "1e301")), "bad_value"),
@@ -302,6 +311,7 @@ def test_several_faults_of_one_episode_are_all_listed(store):
         (Limits(members=3), None),
         (Limits(line_bytes=100), None),
         (Limits(duration_s=10), None),
+        (Limits(rows=199), None),
         (Limits(), lambda m: m.update({"big": b"\0" * (65 << 20)})),
     ],
 )
@@ -310,6 +320,43 @@ def test_what_is_over_a_limit_is_errored(store, limits, mutate):
     verdict, episode = judge(store, limits)
     assert (verdict.status, episode) == ("errored", None)
     assert "over_limit" in codes(verdict)
+
+
+def test_members_that_the_format_does_not_know_are_ignored_whatever_they_are(store):
+    tar = tar_of([*members_of().items(), ("notes", b"1"), ("notes", b"2")])
+    buffer = io.BytesIO(tar)
+    with tarfile.open(fileobj=buffer, mode="a") as archive:
+        folder, link = tarfile.TarInfo("extra"), tarfile.TarInfo("link")
+        folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(folder)
+        archive.addfile(link)
+    store.put("alder", "e1", zstandard.compress(buffer.getvalue()))
+    assert judge(store)[0].status == "accepted"
+
+
+def test_a_name_that_is_not_utf8_is_written_escaped(store):
+    pairs = [(name.replace("meta", "met\udcff"), data) for name, data in members_of().items()]
+    store.put("alder", "e1", pack(pairs))
+    verdict, _ = judge(store)
+    assert codes(verdict) == {"no_meta"}
+    assert "met\\xff.json" in verdict.faults[0].text
+
+
+def test_a_tar_without_members_is_rejected(store):
+    store.put("alder", "e1", zstandard.compress(bytes(10_240)))
+    verdict, episode = judge(store)
+    assert (verdict.status, episode) == ("rejected", None)
+    assert {"no_meta", "no_labels", "no_proc", "no_qmp", "no_guest"} <= codes(verdict)
+
+
+def test_a_hostile_member_is_judged_soon(store):
+    start = time.monotonic()
+    store.add(mutate=put(netflow_jsonl=b"\n" * 30_000_000))
+    assert "over_limit" in codes(judge(store)[0])
+    store.index.write_text("")
+    store.add(mutate=put(netflow_jsonl=b"{}\n" * 190_000))
+    assert codes(judge(store)[0]) == {"missing_field"}
+    assert time.monotonic() - start < 10
 
 
 def test_a_member_twice_there_or_a_link_is_rejected(store):

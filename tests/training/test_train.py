@@ -130,7 +130,7 @@ def test_what_kills_a_job_is_not_recorded_as_a_failed_training(world, monkeypatc
 def test_too_few_classes_is_a_failed_training(tmp_path, name):
     model = files.read_json(World(tmp_path, phases=1).train(name) / "model.json")
     assert model["status"] == "failed"
-    assert "single class" in model["reason"]
+    assert "every training window is clean" in model["reason"]
 
 
 @pytest.mark.parametrize("name", ["gbt", "mlp", "cnn"])

@@ -172,6 +172,32 @@ def test_flow_totals_are_kept_and_silence_is_exactly_zero(records, interval):
     assert not rate[0, clear].any()
 
 
+def test_a_large_record_leaves_no_trace_where_it_does_not_reach():
+    """Sums that cancel would leave rates below zero, or of 1e-7 where there was nothing."""
+    rate, _ = flows([1.03, 1.2, 1.47, 1.97], [10**18, 10**18 // 3, 7, 0])
+    np.testing.assert_allclose(rate[0, 12:14], [14, 14], rtol=1e-12)
+    assert not rate[0, 15:].any()
+    assert (rate >= 0).all()
+
+
+def test_long_records_are_spread_like_short_ones():
+    edges = step_edges(300, 10)
+    steps = Steps(edges, 1)
+    for interval_s in (5.0, 20.0):
+        values, _ = spread_sums(
+            times(25.0),
+            np.array([0]),
+            np.array([[1000.0]]),
+            interval_ns=np.array([round(interval_s * S)]),
+            mask=silence(np.array([30 * S]), steps),
+            steps=steps,
+            hz=10,
+        )
+        covered = (edges[1:] > (25 - interval_s) * S) & (edges[1:] <= 25 * S)
+        np.testing.assert_allclose(values[0, 0, covered], 1000 / interval_s)
+        assert not values[0, 0, ~covered].any()
+
+
 def test_distinct_counts_are_held_over_their_interval():
     steps = Steps(EDGES, 1)
     held, mask = hold_counts(

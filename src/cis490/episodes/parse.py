@@ -16,9 +16,11 @@ import polars as pl
 
 from cis490.channels import of_source
 from cis490.episodes.faults import Fault
+from cis490.episodes.tarball import Limits
 from cis490.episodes.telemetry import COLUMNS
 
 LARGEST: Final = 1e300
+_ENOUGH = 1000
 _INT64 = range(-(2**63), 2**63)
 
 # What a field may hold: a time is required; the rest may be absent or null, which is "missing".
@@ -68,23 +70,26 @@ def _decoder(table: str) -> msgspec.json.Decoder[msgspec.Struct]:
 _DECODERS: Final = {table: _decoder(table) for table in FIELDS}
 
 
-def parse(
-    table: str, content: bytes, *, line_bytes: int
-) -> tuple[pl.DataFrame | None, list[Fault]]:
+def parse(table: str, content: bytes, *, limits: Limits) -> tuple[pl.DataFrame | None, list[Fault]]:
     """Parse the member `<table>.jsonl`.
 
     Args:
         table: a key of `FIELDS`.
         content: the member.
-        line_bytes: the longest line allowed.
+        limits: the longest line and the most lines allowed.
 
     Returns:
         The rows as `telemetry.COLUMNS[table]` and no faults; or None and, of each kind of fault,
         the first one with its line.
     """
-    if len(content) > line_bytes and (fault := _long_line(table, content, line_bytes)):
+    n_lines = content.count(b"\n") + (not content.endswith(b"\n") and bool(content))
+    if n_lines > limits.rows:
+        text = f"{table}.jsonl: {n_lines} lines, limits.rows is {limits.rows}"
+        return None, [Fault("over_limit", text)]
+    limit = limits.line_bytes
+    if len(content) > limit and (fault := _long_line(table, content, limit)):
         return None, [fault]
-    rows = _parse_fast(table, content)
+    rows = _parse_fast(table, content, n_lines)
     if rows is not None and (frame := _frame(table, rows)) is not None:
         return frame, []
     rows, faults = _parse_strictly(table, content)
@@ -103,9 +108,8 @@ def _long_line(table: str, content: bytes, limit: int) -> Fault | None:
     return None
 
 
-def _parse_fast(table: str, content: bytes) -> Sequence[Sequence[Any]] | None:
+def _parse_fast(table: str, content: bytes, n_lines: int) -> Sequence[Sequence[Any]] | None:
     """Rows, if the decoder is sure of each: one object a line, all types right; else None."""
-    n_lines = content.count(b"\n") + (not content.endswith(b"\n") and bool(content))
     try:
         content.decode()
         rows = _DECODERS[table].decode_lines(content)
@@ -137,6 +141,7 @@ def _one_object_a_line(content: bytes) -> bool:
 def _parse_strictly(table: str, content: bytes) -> tuple[list[tuple[Any, ...]], list[Fault]]:
     rows: list[tuple[Any, ...]] = []
     faults: dict[str, Fault] = {}
+    n_wrong = 0
     lines = content.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
@@ -146,6 +151,9 @@ def _parse_strictly(table: str, content: bytes) -> tuple[list[tuple[Any, ...]], 
         except _Wrong as wrong:
             text = f"{table}.jsonl line {number}: {wrong.text}"
             faults.setdefault(wrong.code, Fault(wrong.code, text))
+            n_wrong += 1
+            if n_wrong == _ENOUGH:  # what else is wrong there will not change the verdict
+                break
     return rows, list(faults.values())
 
 
@@ -208,14 +216,23 @@ def _frame(table: str, rows: Sequence[Sequence[Any]]) -> pl.DataFrame | None:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     series = []
     try:
+        # Not kept, but it is a time like the other.
+        if (mono := columns[names.index("t_mono_ns")]) and not _all_int64(mono):
+            return None
         for name, dtype in COLUMNS[table].items():
             values = columns[names.index(name)]
             if FIELDS[table][name] == _PROTO:
+                if not _all_int64([value for value in values if isinstance(value, int)]):
+                    return None
                 values = tuple(None if value is None else str(value) for value in values)
             series.append(_series(name, values, dtype, number=FIELDS[table][name] == _NUMBER))
     except (TypeError, OverflowError, ValueError, pl.exceptions.PolarsError):
         return None
     return pl.DataFrame(series)
+
+
+def _all_int64(values: Sequence[int]) -> bool:
+    return not values or (min(values) in _INT64 and max(values) in _INT64)
 
 
 def _series(name: str, values: Sequence[Any], dtype: pl.DataType, *, number: bool) -> pl.Series:

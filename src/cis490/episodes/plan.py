@@ -8,6 +8,7 @@ changes. A manifest is rewritten only if its content changed; Snakemake reruns w
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -107,19 +108,43 @@ def batches_of(
     return [batch for batch, host_id in batches.items() if host_id in hosts]
 
 
+def training_settings(split: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a split decides which episodes are trained on: only this is a reason to train again.
+
+    Args:
+        split: one of `config.splits`.
+    """
+    needed = {
+        "host": ("recipe", "train_hosts", "val_fraction"),
+        "sample": ("recipe", "val_fraction", "test_fraction", "min_samples"),
+        "time": ("recipe", "val_fraction", "test_fraction"),
+    }[split["recipe"]]
+    settings = {name: split[name] for name in needed}
+    if "train_hosts" in settings:
+        settings |= {"train_hosts": sorted(settings["train_hosts"]), "test_hosts": []}
+    return settings
+
+
 def _files(store: Path) -> Found:
-    """Size and modification time of each file one folder below the store, by relative path."""
+    """Size and modification time of each file in the store, by path relative to it.
+
+    Bytes of a name that are not UTF-8 are written as \\xff. Links to folders are followed only at
+    the top, where a host's episodes may lie on another disk.
+    """
     found: Found = {}
-    with os.scandir(store) as entries:
-        folders = sorted(entry.path for entry in entries if entry.is_dir())
-    for folder in folders:
+    folders = [(store, "")]
+    while folders:
+        folder, prefix = folders.pop()
         # What cannot be looked at is not found: its episodes will be errored as missing.
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
+                path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
                 with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=not prefix):
+                        folders.append((Path(entry.path), f"{path}/"))
+                        continue
                     status = entry.stat()
                     if stat.S_ISREG(status.st_mode):
-                        path = f"{Path(folder).name}/{entry.name}"
                         found[path] = (status.st_size, status.st_mtime_ns)
     return found
 
@@ -135,7 +160,7 @@ def _entry(record: Record, found: Found) -> dict[str, Any]:
         "schema_version": record.integer("schema_version"),
         "line": record.line,
         # Size and time of the file: a file that vanished, came or changed dirties this batch alone.
-        "file": found.get(path),
+        "file": found.get(posixpath.normpath(path)),
     }
 
 
@@ -190,7 +215,6 @@ def _apply_pin(
 
 
 def _report(index: Index, records: list[Record], found: Found) -> dict[str, Any]:
-    named = {record.text("path") for record in index.records}
     return {
         "invalid": [
             {
@@ -204,5 +228,5 @@ def _report(index: Index, records: list[Record], found: Found) -> dict[str, Any]
         ],
         "torn": [asdict(torn) for torn in index.torn],
         "superseded": [list(entry) for entry in index.superseded],
-        "unindexed": sorted(path for path in found if path.endswith(SUFFIX) and path not in named),
+        "unindexed": sorted({path for path in found if path.endswith(SUFFIX)} - index.paths),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -70,13 +71,15 @@ class Index:
 
     Attributes:
         records: one an episode_id, in order of first appearance; of several the last one counts.
-        superseded: (line, episode_id, line of the record that took its place).
+        superseded: (line, episode_id, line of the record that counts).
+        paths: of all records, superseded ones too.
         torn: lost pieces of lines, and lines of which records were recovered.
     """
 
     records: list[Record] = field(default_factory=list)
     superseded: list[tuple[int, str, int]] = field(default_factory=list)
     torn: list[Torn] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
 
 
 def read_index(store: StrPath) -> Index:
@@ -97,6 +100,7 @@ def read_index(store: StrPath) -> Index:
         ) from None
     index = Index()
     slots: dict[Any, Record] = {}
+    losers: list[tuple[Record, Any]] = []
     for record in _records(content, index.torn):
         # A dict keeps the place of an id's first appearance, whatever arrives for it later.
         key = record.text("episode_id") or len(slots)
@@ -104,24 +108,28 @@ def read_index(store: StrPath) -> Index:
         if earlier is None or record.complete or not earlier.complete:
             slots[key] = record
         if earlier is not None:
-            loser = record if slots[key] is earlier else earlier
-            index.superseded.append((loser.line, str(key), slots[key].line))
+            losers.append((record if slots[key] is earlier else earlier, key))
+        index.paths.add(posixpath.normpath(record.text("path") or "."))
     if not slots:
         raise StoreError(f"store {store}: empty: index.jsonl holds no record of an episode")
     index.records = list(slots.values())
+    index.superseded = [(loser.line, str(key), slots[key].line) for loser, key in losers]
     return index
 
 
 def _records(content: bytes, torn: list[Torn]) -> Iterator[Record]:
     offset = 0
     for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            offset += len(line) + 1
+            continue
         try:
             value = _loads(line)
         except ValueError:
             value = None
         if isinstance(value, dict):
             yield Record(number, value, _problem(value))
-        elif line.strip():
+        else:
             yield from _recover(number, line, offset, torn)
         offset += len(line) + 1
 

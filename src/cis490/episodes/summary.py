@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -38,7 +37,7 @@ def gather(
         parquet: validation.parquet, one row an indexed episode.
         markdown: validation.md.
     """
-    validation = tabulate([pl.read_parquet(Path(path)) for path in verdicts], index_report)
+    validation = tabulate([files.read_parquet(path) for path in verdicts], index_report)
     files.write_parquet(parquet, validation, {"kind": "cis490.validation", "version": "1"})
     files.write_text(markdown, render(validation, index_report))
 

@@ -8,7 +8,7 @@ import stat
 import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Limits:
     line_bytes: int = 1 << 20
     members: int = 64
     duration_s: float = 3600.0
+    rows: int = 200_000
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Limits:
@@ -44,8 +45,10 @@ class Tarball:
     """What the file of an episode holds.
 
     Attributes:
-        members: content by name; of a member that is there twice, the first.
-        faults: members that are twice there or no regular files.
+        members: content by name, empty if it cannot be decoded; of one that is there twice, the
+            first. Bytes of a name that are not UTF-8 are written as \\xff.
+        twice, irregular: names of members that are there twice, or are no regular files.
+        undecodable: why it cannot be decoded, None if it can.
         sha256: of the file as it lies on disk.
         size_bytes: likewise.
     """
@@ -53,7 +56,9 @@ class Tarball:
     members: dict[str, bytes]
     sha256: str
     size_bytes: int
-    faults: list[Fault] = field(default_factory=list)
+    twice: frozenset[str] = frozenset()
+    irregular: frozenset[str] = frozenset()
+    undecodable: Fault | None = None
 
 
 def find(store: StrPath, path: str) -> Path:
@@ -90,11 +95,12 @@ def read(file: Path, limits: Limits) -> Tarball:
         packed = file.read_bytes()
     except OSError as error:
         raise Undecodable("file_missing", f"{file.name}: {error.strerror}") from None
+    sha256, size = hashlib.sha256(packed).hexdigest(), len(packed)
     try:
-        members, faults = _members(_unzip(packed, limits.unpacked_bytes), limits.members)
+        found = _members(_unzip(packed, limits.unpacked_bytes), limits.members)
     except Undecodable as undecodable:
-        members, faults = {}, [undecodable.fault]
-    return Tarball(members, hashlib.sha256(packed).hexdigest(), len(packed), faults)
+        return Tarball({}, sha256, size, undecodable=undecodable.fault)
+    return Tarball(found[0], sha256, size, frozenset(found[1]), frozenset(found[2]))
 
 
 def _unzip(packed: bytes, limit: int) -> bytes:
@@ -154,27 +160,33 @@ def _plain_members(tar: bytes, limit: int) -> dict[str, bytes] | None:
     return None
 
 
-def _members(tar: bytes, limit: int) -> tuple[dict[str, bytes], list[Fault]]:
+def _members(tar: bytes, limit: int) -> tuple[dict[str, bytes], set[str], set[str]]:
+    """Members by name; the names that are there twice, and of those that are no regular files."""
     if (plain := _plain_members(tar, limit)) is not None:
-        return plain, []
+        return plain, set(), set()
     members: dict[str, bytes] = {}
-    faults: list[Fault] = []
+    twice: set[str] = set()
+    irregular: set[str] = set()
     try:
         with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
             for i, info in enumerate(archive):
                 if i >= limit:
                     raise Undecodable("over_limit", f"more than {limit} members")
-                if info.name in members:
-                    faults.append(Fault("duplicate_member", f"{info.name} is there twice"))
+                raw = info.name.encode("utf-8", "surrogateescape")
+                name = raw.decode("utf-8", "backslashreplace")
+                if name in members:
+                    twice.add(name)
                     continue
-                members[info.name] = b""
+                members[name] = b""
                 if not info.isreg() or info.issparse():
-                    faults.append(Fault("not_regular", f"{info.name} is not a regular file"))
+                    irregular.add(name)
                     continue
+                if info.size < 0:
+                    raise Undecodable("not_tar", f"{name} claims {info.size} bytes")
                 content = tar[info.offset_data : info.offset_data + info.size]
                 if len(content) != info.size:
-                    raise Undecodable("cut_short", f"{info.name} ends before its {info.size} bytes")
-                members[info.name] = content
+                    raise Undecodable("cut_short", f"{name} ends before its {info.size} bytes")
+                members[name] = content
             end = tar[archive.offset : archive.offset + _BLOCK]
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         code = "cut_short" if "unexpected end" in str(error) else "not_tar"
@@ -183,4 +195,4 @@ def _members(tar: bytes, limit: int) -> tuple[dict[str, bytes], list[Fault]]:
     # merely cut off must not pass for one that the host does not have.
     if len(end) < _BLOCK or any(end):
         raise Undecodable("cut_short", "the tar has no end: members may be missing")
-    return members, faults
+    return members, twice, irregular

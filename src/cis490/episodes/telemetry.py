@@ -105,13 +105,7 @@ def read(folder: StrPath) -> dict[str, pl.DataFrame]:
     frames = {}
     for table in TABLES:
         path = Path(folder) / f"{table}.parquet"
-        try:
-            metadata = pl.read_parquet_metadata(path)
-            frames[table] = pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise FormatError(
-                f"{path}: cannot be read ({error}): remove it and run again"
-            ) from None
+        metadata, frames[table] = files.read_parquet_metadata(path), files.read_parquet(path)
         if (metadata.get("kind"), metadata.get("version")) != (KIND, VERSION):
             raise FormatError(f"{path}: not {KIND} version {VERSION}: remove it and run again")
     return frames

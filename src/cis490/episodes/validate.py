@@ -22,6 +22,7 @@ SCHEMA_VERSION: Final = 1
 # What meta.recorder says of a clone (`episodes.simulate`).
 SIMULATED: Final = "simulated"
 NEEDED: Final = ("meta.json", "labels.jsonl", "proc.jsonl", "qmp.jsonl", "guest.jsonl")
+_KNOWN: Final = frozenset({*NEEDED, "netflow.jsonl", "exec.jsonl"})
 # netflow and exec have no such gate: silence is no fault.
 _GATED: Final = ("proc", "qmp", "guest")
 _FIRST_LABEL_NS: Final = 1_000_000_000
@@ -123,7 +124,7 @@ def examine(entry: Entry, store: StrPath, limits: Limits) -> tuple[Verdict, Epis
         verdict.faults.append(undecodable.fault)
         return verdict, None
     verdict.faults += _file_faults(entry, found)
-    if not found.members:
+    if found.undecodable:
         return verdict, None
     meta = _read_meta(entry, found, verdict, limits)
     tables = _read_tables(found, verdict, limits)
@@ -157,12 +158,15 @@ def _file_faults(entry: Entry, found: Tarball) -> list[Fault]:
     if entry.sha256 is not None and found.sha256 != entry.sha256:
         text = f"the file's sha256 is {found.sha256}, the index says {entry.sha256}"
         faults.append(Fault("sha256_mismatch", text))
-    faults += found.faults
-    if not found.members:
-        return faults
+    if found.undecodable:
+        return [*faults, found.undecodable]
+    # Of members that the format does not know nothing is asked, not even that they are files.
+    twice, irregular = found.twice & _KNOWN, found.irregular & _KNOWN
+    faults += [Fault("duplicate_member", f"{name} is there twice") for name in sorted(twice)]
+    faults += [Fault("not_regular", f"{name} is not a regular file") for name in sorted(irregular)]
     for name in NEEDED:
         if name not in found.members:
-            there = ", ".join(sorted(found.members)[:8])
+            there = ", ".join(sorted(found.members)[:8]) or "nothing"
             faults.append(Fault(f"no_{name.split('.')[0]}", f"{name} is missing; there: {there}"))
     return faults
 
@@ -178,7 +182,7 @@ def _read_meta(
 ) -> dict[str, Any] | None:
     """The checked meta.json; None if it cannot be used, and `verdict` says why."""
     content = found.members.get("meta.json")
-    if content is None or any(fault.text.startswith("meta.json ") for fault in found.faults):
+    if content is None or "meta.json" in found.irregular:
         return None
     try:
         if len(content) > limits.line_bytes:
@@ -279,12 +283,11 @@ def nominal_interval_s(meta: Mapping[str, Any], source: str) -> float:
 
 def _read_tables(found: Tarball, verdict: Verdict, limits: Limits) -> dict[str, pl.DataFrame]:
     tables = {}
-    irregular = {fault.text.split(" ")[0] for fault in found.faults if fault.code == "not_regular"}
     for table in FIELDS:
         member = f"{table}.jsonl"
-        if member not in found.members or member in irregular:
+        if member not in found.members or member in found.irregular:
             continue
-        frame, faults = parse(table, found.members[member], line_bytes=limits.line_bytes)
+        frame, faults = parse(table, found.members[member], limits=limits)
         verdict.faults += faults
         if frame is None:
             continue
@@ -333,7 +336,7 @@ def _check_against_meta(
     if labels is not None and not labels.is_empty():
         first = labels["t_wall_ns"][0]
         if abs(first - started) > _FIRST_LABEL_NS:
-            text = f"labels.jsonl line 1: {(first - started) / 1e9:+.3f} s from started_wall_ns"
+            text = f"labels.jsonl line 1: {(first - started) / 1e9:+.9f} s from started_wall_ns"
             verdict.faults.append(Fault("first_label_far", text))
         if meta["profile"] == "none" and set(labels["phase"]) != {"clean"}:
             text = "labels.jsonl: an episode of profile none has other phases than clean"

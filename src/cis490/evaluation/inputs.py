@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from cis490 import files
 from cis490.channels import PHASES
 from cis490.errors import FormatError
 from cis490.files import read_json
@@ -40,9 +41,9 @@ def read_windows(split_file: Path, features: Sequence[Path]) -> pl.DataFrame:
     """
     empty = pl.DataFrame(schema=_WINDOW_COLUMNS)
     windows = pl.concat(
-        [empty, *(pl.read_parquet(path, columns=list(_WINDOW_COLUMNS)) for path in features)]
+        [empty, *(files.read_parquet(path, columns=list(_WINDOW_COLUMNS)) for path in features)]
     )
-    parts = pl.read_parquet(split_file, columns=["episode_id", "host_id", "profile", "part"])
+    parts = files.read_parquet(split_file, columns=["episode_id", "host_id", "profile", "part"])
     parts = parts.filter(pl.col("part").is_in(["train", *SHOWN]))
     joined = windows.join(parts, on="episode_id", how="inner").sort(_KEY)
     unknown = sorted(set(joined["phase"]) - set(PHASES))
@@ -93,7 +94,7 @@ def read_detector(
         raise FormatError(f"{predictions_file}: expected the predictions of {name} ({model_file})")
     timing = read_json(latency_file)
     seeds = tuple(sorted(each["seed"] for each in model["seeds"] if each["status"] == "ok"))
-    frame = pl.read_parquet(predictions_file).sort("seed", *_KEY)
+    frame = files.read_parquet(predictions_file).sort("seed", *_KEY)
     if len(windows) and set(frame["seed"]) != set(seeds):
         raise FormatError(
             _mismatch(

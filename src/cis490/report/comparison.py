@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from cis490 import files
 from cis490.episodes.summary import downgraded_hosts
 from cis490.files import write_text
 from cis490.markdown import table
@@ -44,7 +45,7 @@ def write_comparison(
         evals: the eval.json of every model of every split, in any order.
         out: the file to write.
     """
-    verdicts = pl.read_parquet(validation)
+    verdicts = files.read_parquet(validation)
     found = read_results(splits, metrics, pairwise, evals)
     lines = _first_screen(found, verdicts)
     for results in found:

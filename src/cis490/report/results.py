@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from cis490 import files
 from cis490.channels import MODES
 from cis490.evaluation.baselines import CLOCK, MODE
 from cis490.evaluation.inputs import SHOWN
@@ -231,6 +232,6 @@ def read_results(
         split = read_json(split_file)
         own = [summary for summary in summaries if summary["split"] == split["name"]]
         found.append(
-            Results(split, pl.read_parquet(metrics_file), pl.read_parquet(pairwise_file), own)
+            Results(split, files.read_parquet(metrics_file), files.read_parquet(pairwise_file), own)
         )
     return found

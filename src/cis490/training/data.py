@@ -11,6 +11,7 @@ import polars as pl
 
 from cis490.channels import CHANNELS, MODES, PHASES, SOURCES, channel_index
 from cis490.errors import ConfigError, FormatError
+from cis490.files import read_parquet, read_parquet_metadata
 from cis490.models.base import Columns
 from cis490.models.views import WindowView
 from cis490.schema import STATISTICS, Schema, feature_log, feature_names
@@ -69,7 +70,7 @@ def load_split(
     """Read the windows of `parts`, and of no other part, in an order that files do not decide.
 
     Args:
-        split_file: splits/<split>.parquet or splits/<split>_fit.parquet.
+        split_file: splits/<split>.parquet or splits/fit/<split>.parquet.
         parts: of "train", "val" and "test".
         schema: what every file must have been made under.
         mode: which channels to take.
@@ -81,7 +82,7 @@ def load_split(
         SchemaMismatch: a file was made under another schema.
         FormatError: a file is missing or damaged, or the files do not fit each other.
     """
-    split = pl.read_parquet(split_file, columns=["episode_id", "part", "batch"])
+    split = read_parquet(split_file, columns=["episode_id", "part", "batch"])
     split = split.filter(pl.col("part").is_in(list(parts)))
     names = feature_names(mode) if tabular else []
     rows = _read_features(split, features, schema, names).sort("part", "episode_id", "window")
@@ -115,8 +116,8 @@ def _read_features(
     start = {"episode_id": pl.String, "window": pl.Int32, "phase": pl.String}
     frames = [pl.DataFrame(schema=start | dict.fromkeys(names, pl.Float32) | {"part": pl.String})]
     for path, episodes in _by_batch(split, files, "features"):
-        schema.require(pl.read_parquet_metadata(path).get("schema_sha256", "(none)"), str(path))
-        rows = pl.read_parquet(path, columns=[*start, *names])
+        schema.require(read_parquet_metadata(path).get("schema_sha256", "(none)"), str(path))
+        rows = read_parquet(path, columns=[*start, *names])
         part = episodes.select("episode_id", "part")
         frames.append(rows.join(part, on="episode_id", how="inner", maintain_order="left"))
     return pl.concat(frames)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from cis490 import files
 from cis490.channels import PHASES
 from cis490.errors import Cis490Error, ConfigError
 from cis490.files import read_json
@@ -41,7 +40,7 @@ def train(
         architecture: a name in `models.ARCHITECTURES`.
         mode: a name in `channels.MODES`.
         schema_file: schema.json.
-        fit_file: splits/<split>_fit.parquet.
+        fit_file: splits/fit/<split>.parquet.
         features, tensors: a file for each batch of the train and val episodes.
         config: resolved settings; `seeds` and `training` are used.
         out: folder of the model.
@@ -100,6 +99,9 @@ def _train_seed(
     seed, n_windows = model.seed, len(train_cases.y)
     logger.info("%s seed %d: %d training and %d val windows", name, seed, n_windows, len(val.y))
     try:
+        if len(only := set(train_cases.y.tolist())) == 1:
+            phase = PHASES[only.pop()]
+            raise Cis490Error(f"every training window is {phase}: there is nothing to tell apart")
         model.fit(train_cases.X, train_cases.y, X_val=val.X, y_val=val.y)
     except (MemoryError, ConfigError):
         raise  # the machine's fault or the settings', not the training's: the job must fail
@@ -129,4 +131,4 @@ def _train_seed(
 
 def _content_sha256(parquet: Path) -> str:
     """Hash of a table's content, which does not change with the version that wrote the file."""
-    return hashlib.sha256(pl.read_parquet(parquet).write_csv().encode()).hexdigest()
+    return hashlib.sha256(files.read_parquet(parquet).write_csv().encode()).hexdigest()

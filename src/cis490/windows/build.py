@@ -275,6 +275,9 @@ class _Labels:
         rows, episode = labels.take(some)
         t = labels.t[rows]
         phase = np.array([PHASES.index(p) for p in labels.frame["phase"][rows].to_list()], np.int8)
+        # A label that repeats the one before it says nothing: at most one a phase is left.
+        says = np.append(True, (episode[1:] != episode[:-1]) | (phase[1:] != phase[:-1]))
+        t, episode, phase = t[says], episode[says], phase[says]
         new = np.append(True, episode[1:] != episode[:-1])
         begin = np.where(new, -grid.FAR_NS, t)
         end = np.where(np.append(new[1:], True), grid.FAR_NS, np.append(t[1:], 0))

@@ -27,6 +27,9 @@ FAR_NS: Final = 10**15
 SPAN: Final = 10**16
 MOST_EPISODES: Final = 512
 
+# Flow records usually cover a few steps; those that cover more than this are summed another way.
+_USUAL_STEPS: Final = 64
+
 # Share of a window's steps that must lie before the episode's end.
 _COMPLETE: Final = 0.95
 
@@ -199,24 +202,35 @@ def spread_sums(
     inner = np.minimum(first + 1, last)
     row = episode[keep] * (n_steps + 1)  # one step more, so that what ends there has a place
 
-    def at(step: Index, weights: Grid | None = None) -> Grid:
+    def at(records: Index, step: Index, weights: Grid | None = None) -> Grid:
+        """(n, n_steps + 1) sums of weights, or counts, of records at one step each."""
         size = steps.n_episodes * (n_steps + 1)
-        total = np.bincount(row + step, weights, minlength=size)
+        total = np.bincount(row[records] + step, weights, minlength=size)
         return total.reshape(steps.n_episodes, n_steps + 1).astype(np.float64)
 
-    # Full steps between the two ends: +density where they begin, -density after they end, summed up
-    # along each episode. The count of records says where that sum is truly zero.
-    active = np.cumsum(at(inner) - at(last), axis=1)[:, :n_steps] > 0
+    # Full steps between the two ends: of usual records each by itself, so that nothing cancels and
+    # silence is exactly zero; of the rare long ones as a running sum, +density where they begin and
+    # -density after they end, where the count of those under way says that it is truly zero.
+    everyone = np.arange(len(first))
+    usual = last - inner <= _USUAL_STEPS
+    each = np.where(usual, last - inner, 0)
+    of = np.repeat(everyone, each)
+    step = inner[of] + np.arange(len(of)) - np.repeat(np.cumsum(each) - each, each)
+    long = everyone[~usual]
+    under_way = np.cumsum(at(long, inner[long]) - at(long, last[long]), axis=1)[:, :n_steps] > 0
     width = np.diff(edges)
     for channel, amount in enumerate(amounts):
         missing = np.isnan(amount)
         density = np.where(missing, 0.0, amount) / interval
-        full = np.cumsum(at(inner, density) - at(last, density), axis=1)[:, :n_steps]
-        ends = at(first, density * head) + at(last, density * tail)
-        values[channel] = np.where(active, full, 0.0) * width + ends[:, :n_steps]
+        full = at(of, step, density[of])[:, :n_steps]
+        if len(long):
+            ends = at(long, inner[long], density[long]) - at(long, last[long], density[long])
+            full = full + np.where(under_way, np.cumsum(ends, axis=1)[:, :n_steps], 0.0)
+        parts = at(everyone, first, density * head) + at(everyone, last, density * tail)
+        values[channel] = full * width + parts[:, :n_steps]
         if missing.any():
-            begins, stops = at(first, missing.astype(float)), at(last + 1, missing.astype(float))
-            masks[channel] &= np.cumsum(begins - stops, axis=1)[:, :n_steps] == 0
+            reach = at(everyone[missing], first[missing]) - at(everyone[missing], last[missing] + 1)
+            masks[channel] &= np.cumsum(reach, axis=1)[:, :n_steps] == 0
     return np.where(masks, values * hz, 0.0), masks
 
 
