@@ -58,6 +58,8 @@ def test_mappings_are_merged_and_lists_replaced():
         ),
         ({"window": None}, "window"),
         ({1: 2}, "unknown key 1"),
+        ({"training": {"learning_rate": float("nan")}}, "training.learning_rate: nan is no number"),
+        ({"training": {"weight_decay": "inf"}}, "training.weight_decay: inf is no number"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_its_key(settings, message):

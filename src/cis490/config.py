@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -49,7 +50,7 @@ def resolve(
         _absolute(base, Path(default_file).resolve().parent)
     user = copy.deepcopy(dict(overrides))
     _absolute(user, Path(working_directory).resolve())
-    config = _numbers(_merge(base, user), _schema())
+    config: dict[str, Any] = _numbers(_merge(base, user), _schema())
     _check(config)
     _fill(config, _schema())
     splits(config)
@@ -108,7 +109,7 @@ def _numbers(value: Any, schema: Mapping[str, Any]) -> Any:
         known = {k: inner for part in parts for k, inner in part.get("properties", {}).items()}
         return {k: _numbers(v, known[k]) if k in known else v for k, v in value.items()}
     if isinstance(value, list):
-        items = next((part["items"] for part in parts if "items" in part), {})
+        items: Mapping[str, Any] = next((p["items"] for p in parts if "items" in p), {})
         return [_numbers(item, items) for item in value]
     types = {kind for part in parts for kind in _as_list(part.get("type", []))}
     if not isinstance(value, str) or not types or not types <= {"number", "integer", "null"}:
@@ -136,6 +137,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _check(config: Mapping[str, Any]) -> None:
+    _check_finite(config, "")
     validator = jsonschema.Draft202012Validator(_schema())
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     if not errors:
@@ -150,6 +152,14 @@ def _check(config: Mapping[str, Any]) -> None:
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         raise ConfigError(f"config: unknown key {key}; {hint}")
     raise ConfigError(f"config: {where}: {error.message}")
+
+
+def _check_finite(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"config: {where.lstrip('.')}: {value} is no number")
+    inner = value.items() if isinstance(value, Mapping) else ()
+    for key, item in inner if not isinstance(value, list) else enumerate(value):
+        _check_finite(item, f"{where}.{key}")
 
 
 def _fill(value: Any, schema: Mapping[str, Any]) -> None:
