@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -131,6 +132,30 @@ def test_networks_ask_for_a_gpu_and_the_rest_does_not(fresh):
         "train": ["mlp"],
         "predict": ["mlp"],
     }
+
+
+def test_what_was_removed_by_hand_is_made_again(run):
+    shutil.rmtree(run.results / "models")
+    (run.results / "features/birch-00000.parquet").unlink()
+    jobs = run.jobs()
+    assert (jobs["train"], jobs["windows"], jobs["ingest"]) == (2, 1, 0)
+
+
+def test_other_test_hosts_train_nothing_again(run):
+    run.settings(split={"train_hosts": ["dogwood", "alder"], "test_hosts": []})
+    jobs = run.jobs()
+    assert (jobs["train"], jobs["fit"]) == (0, 0)
+    assert jobs["split"] == 1
+
+
+def test_a_run_says_nothing_that_is_not_its_own(fresh):
+    output = fresh.ok("-n")
+    assert "Error" not in output
+    assert "Exception" not in output
+
+
+def test_numbers_on_the_command_line_are_numbers(run):
+    assert run.jobs("--config", "evaluation={replicates: 300}") == {"evaluate": 1, "report": 1}
 
 
 def test_an_unindexed_file_changes_the_page_on_the_store_and_trains_nothing(run):
