@@ -168,13 +168,14 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from cis490.episodes.describe import describe, plot, read_episode
+    from cis490.episodes.describe import describe, plot
     from cis490.episodes.tarball import Limits
+    from cis490.episodes.validate import examine_file
     from cis490.schema import Schema
 
     config = _config(options)
     schema = Schema.from_config(config)
-    verdict, episode = read_episode(options.episode, Limits.from_config(config))
+    verdict, episode = examine_file(options.episode, Limits.from_config(config))
     print(describe(options.episode, verdict, episode, schema), end="")
     if options.plot and episode is not None:
         plot(episode, schema, options.plot)

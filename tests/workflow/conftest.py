@@ -30,6 +30,7 @@ class Run:
     """A working directory with a store, a config and results."""
 
     folder: Path
+    clone: Path = ROOT
 
     @property
     def store(self) -> Store:
@@ -50,7 +51,7 @@ class Run:
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         return [
             *(sys.executable, "-m", "snakemake", *arguments),
-            *("--snakefile", str(ROOT / "Snakefile")),
+            *("--snakefile", str(self.clone / "Snakefile")),
             *("--directory", str(self.folder), "--configfile", str(self.folder / "mine.yaml")),
             *("--cores", str(cores), "--resources", "gpu=1"),
         ]
@@ -106,6 +107,17 @@ def run(finished: Run, tmp_path: Path) -> Run:
     """A finished run of one's own."""
     shutil.copytree(finished.folder, tmp_path / "run")
     return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def edited(run: Run, tmp_path: Path) -> Run:
+    """A finished run whose next one uses a clone that the test may edit."""
+    clone = tmp_path / "clone"
+    for name in ("src", "rules", "workflow", "schemas", "profiles", "envs"):
+        shutil.copytree(ROOT / name, clone / name)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, clone)
+    return Run(run.folder, clone)
 
 
 @pytest.fixture

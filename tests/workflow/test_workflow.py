@@ -158,6 +158,30 @@ def test_numbers_on_the_command_line_are_numbers(run):
     assert run.jobs("--config", "evaluation={replicates: 300}") == {"evaluate": 1, "report": 1}
 
 
+def edit(run, file, old, new):
+    path = run.clone / "src/cis490" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_comment_is_no_reason_to_do_anything_and_neither_is_another_clone(edited):
+    edit(edited, "windows/grid.py", "class Steps:", "# A comment.\nclass Steps:")
+    edit(edited, "episodes/ingest.py", "def ingest(", "\n\ndef ingest(")
+    assert edited.jobs() == {}
+
+
+def test_changed_code_reruns_what_it_decides_and_what_follows(edited):
+    edit(edited, "windows/grid.py", "_COMPLETE: Final = 0.95", "_COMPLETE: Final = 0.9")
+    jobs = edited.jobs()
+    assert (jobs["ingest"], jobs["windows"], jobs["train"]) == (0, 6, 2)
+
+
+def test_changed_code_of_the_report_rewrites_the_report_alone(edited):
+    edit(edited, "report/text.py", "FEW_HOSTS: Final = 10", "FEW_HOSTS: Final = 9")
+    assert edited.jobs() == {"report": 1}
+
+
 def test_an_unindexed_file_changes_the_page_on_the_store_and_trains_nothing(run):
     (run.store.folder / "alder/stray.tar.zst").write_bytes(b"")
     assert run.jobs() == {"gather": 1, "report": 1}

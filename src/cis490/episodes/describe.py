@@ -10,12 +10,8 @@ import numpy as np
 import polars as pl
 
 from cis490.channels import CHANNELS, PHASES
-from cis490.episodes import tarball
-from cis490.episodes.faults import Undecodable
-from cis490.episodes.store import SUFFIX
-from cis490.episodes.tarball import Limits
 from cis490.episodes.telemetry import Episode, collect
-from cis490.episodes.validate import Entry, Verdict, examine
+from cis490.episodes.validate import Verdict
 from cis490.errors import StoreError
 from cis490.markdown import table
 from cis490.schema import Schema
@@ -25,27 +21,6 @@ from cis490.windows.shards import TensorShard
 _PALE = ("#f2f2f2", "#fdf0cd", "#fbdcbd", "#f7cdc6", "#d9e4f3")
 _PHASE_COLOURS = dict(zip(PHASES, _PALE, strict=True))
 _SOURCE_COLOURS = {"proc": "#1b6ca8", "qmp": "#3b7d3b", "guest": "#8a4f9e", "netflow": "#b0562f"}
-
-
-def read_episode(path: Path, limits: Limits) -> tuple[Verdict, Episode | None]:
-    """Judge one file by itself: ids, size and sum are taken from the file, not from an index.
-
-    Raises:
-        StoreError: there is no such file.
-    """
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; name an episode, <host_id>/<episode_id>{SUFFIX}")
-    episode_id, host_id = path.name.removesuffix(SUFFIX), path.resolve().parent.name
-    sha256, size = None, None
-    try:
-        found = tarball.read(path, limits)
-        sha256, size = found.sha256, found.size_bytes
-        meta = json.loads(found.members.get("meta.json", b"{}"))
-        episode_id, host_id = str(meta["episode_id"]), str(meta["host_id"])
-    except (Undecodable, ValueError, KeyError, TypeError, RecursionError):
-        pass  # whatever it is, examine says it in its own words
-    entry = Entry(episode_id, host_id, path.name, sha256 or "", size or 0, 1, line=0)
-    return examine(entry, path.resolve().parent, limits)
 
 
 def describe(path: Path, verdict: Verdict, episode: Episode | None, schema: Schema) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 from cis490 import files
 from cis490.config import splits
-from cis490.episodes.store import SUFFIX, Index, Record, read_index
+from cis490.episodes import SUFFIX
+from cis490.episodes.store import Index, Record, read_index
 from cis490.errors import StoreError
 from cis490.files import StrPath
 

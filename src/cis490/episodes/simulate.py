@@ -22,11 +22,10 @@ import numpy as np
 import zstandard
 
 from cis490 import files
-from cis490.episodes import tarball
+from cis490.episodes import SUFFIX, tarball
 from cis490.episodes.faults import Undecodable
 from cis490.episodes.plan import read_store
 from cis490.episodes.recipe import Recipe
-from cis490.episodes.store import SUFFIX
 from cis490.episodes.tarball import Limits
 from cis490.episodes.validate import SIMULATED, Entry, examine
 from cis490.errors import StoreError

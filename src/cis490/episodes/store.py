@@ -13,7 +13,6 @@ from typing import Any
 from cis490.errors import StoreError
 from cis490.files import StrPath
 
-SUFFIX = ".tar.zst"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELDS = frozenset(
     "schema_version episode_id host_id path sha256 size_bytes received_wall_ns".split()

@@ -6,16 +6,18 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from cis490.channels import NOMINAL_INTERVAL_S, PHASES, SOURCES
-from cis490.episodes import tarball
+from cis490.episodes import SUFFIX, tarball
 from cis490.episodes.faults import Fault, Status, Undecodable, status_of
 from cis490.episodes.parse import FIELDS, parse, strict_object
 from cis490.episodes.tarball import Limits, Tarball
 from cis490.episodes.telemetry import Episode
+from cis490.errors import StoreError
 from cis490.files import StrPath
 
 SCHEMA_VERSION: Final = 1
@@ -136,6 +138,27 @@ def examine(entry: Entry, store: StrPath, limits: Limits) -> tuple[Verdict, Epis
         return verdict, None
     text = found.members["meta.json"].decode()
     return verdict, Episode(_header(entry, verdict, meta, tables, text), tables)
+
+
+def examine_file(path: Path, limits: Limits) -> tuple[Verdict, Episode | None]:
+    """Judge one file by itself: ids, size and sum are taken from the file, not from an index.
+
+    Raises:
+        StoreError: there is no such file.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; name an episode, <host_id>/<episode_id>{SUFFIX}")
+    episode_id, host_id = path.name.removesuffix(SUFFIX), path.resolve().parent.name
+    sha256, size = None, None
+    try:
+        found = tarball.read(path, limits)
+        sha256, size = found.sha256, found.size_bytes
+        meta = json.loads(found.members.get("meta.json", b"{}"))
+        episode_id, host_id = str(meta["episode_id"]), str(meta["host_id"])
+    except (Undecodable, ValueError, KeyError, TypeError, RecursionError):
+        pass  # whatever it is, examine says it in its own words
+    entry = Entry(episode_id, host_id, path.name, sha256 or "", size or 0, 1, line=0)
+    return examine(entry, path.resolve().parent, limits)
 
 
 def _index_faults(entry: Entry) -> list[Fault]:
