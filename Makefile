@@ -9,7 +9,7 @@ SMK    := $(BIN)/snakemake
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint setup setup-dev clean
+.PHONY: help run test test-long bench lint setup setup-dev clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,12 @@ run: setup ## set up, run the workflow on the sample store, show the report's fi
 
 test: setup-dev ## set up and run all tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+test-long: setup-dev ## what CI has no time for: 20,000 mutated episodes and indexes
+	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py
+
+bench: setup-dev ## CPU of the data path beside its floor and a plain reference
+	$(BIN)/python benchmarks/data_path.py
 
 lint: setup-dev ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

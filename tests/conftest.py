@@ -11,3 +11,7 @@ SAMPLE_STORE = ROOT / "data/sample/store"
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="more of what CI has time for a little of")

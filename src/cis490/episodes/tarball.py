@@ -138,12 +138,12 @@ def _plain_members(tar: bytes, limit: int) -> dict[str, bytes] | None:
     """
     members: dict[str, bytes] = {}
     offset = 0
-    while header := tar[offset : offset + _BLOCK]:
+    while len(header := tar[offset : offset + _BLOCK]) == _BLOCK:
         if header == _END:
             return members
         name, size = header[:100].partition(b"\0")[0], header[124:136].rstrip(b"\0 ")
         plain = header[257:262] == b"ustar" and header[156] in b"0\0" and header[345] == 0
-        if not (plain and name.isascii() and size.isdigit() and len(header) == _BLOCK):
+        if not (plain and name.isascii() and size.isdigit()):
             return None
         try:
             total = sum(header) - sum(header[148:156]) + 8 * 32
