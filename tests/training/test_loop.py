@@ -147,7 +147,7 @@ def test_weights_that_are_not_finite_are_never_kept(monkeypatch):
                 parameter.data.fill_(float("inf"))
 
     monkeypatch.setattr(torch.optim.AdamW, "step", explode)
-    monkeypatch.setattr(loop, "_finite", lambda loss, *_: float(loss))
+    monkeypatch.setattr(loop, "_finite", lambda loss, *_: float(loss.detach()))
     with pytest.raises(TrainingFailed, match="weights are not finite"):
         run()
 
