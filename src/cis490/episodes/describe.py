@@ -83,7 +83,7 @@ def _channels(shard: TensorShard) -> list[list[str]]:
     for channel, values, mask in zip(CHANNELS, shard.values, shard.mask, strict=True):
         there = values[mask]
         levels = (
-            [f"{v:.4g}" for v in (there.min(), there.mean(), there.max())]
+            [f"{v:.4g}" for v in (there.min(), there.mean(dtype=np.float64), there.max())]
             if there.size
             else ["-"] * 3
         )
