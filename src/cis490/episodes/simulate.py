@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import re
 import tarfile
 from collections.abc import Iterator
@@ -77,8 +78,10 @@ def simulate(
         raise StoreError(f"{out} holds a store already: use --append, or another folder")
     out.mkdir(parents=True, exist_ok=True)
     chunks = [range(i, min(i + _CHUNK, first + n)) for i in range(first, first + n, _CHUNK)]
+    # Fresh processes: a fork of one whose threads polars holds can wait for ever.
+    fresh = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(workers, initializer=_load, initargs=(source, out, recipe)) as pool,
+        ProcessPoolExecutor(workers, fresh, _load, (source, out, recipe)) as pool,
         (out / "index.jsonl").open("ab") as index,
     ):
         for chunk, lines in zip(chunks, pool.map(_write, chunks), strict=True):
