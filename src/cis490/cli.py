@@ -20,7 +20,6 @@ from cis490.logs import Terminal, logger
 T = TypeVar("T")
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
-ARCHITECTURES = ("gbt", "mlp", "cnn", "gru", "lstm", "transformer")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, "ingest", _ingest, "decode a store: telemetry, features, tensors, splits"
     )
     train = _command(commands, "train", _train, "train one architecture in one mode, and predict")
-    train.add_argument("architecture", choices=ARCHITECTURES)
+    train.add_argument("architecture", choices=resolve({})["models"])
     train.add_argument("mode", choices=list(MODES))
     evaluate = _command(commands, "evaluate", _evaluate, "score what is trained, write the report")
     for command in (train, evaluate):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 
@@ -25,12 +26,13 @@ def code_hash(paths: Iterable[Path]) -> str:
         if not path.exists():
             raise FileNotFoundError(f"{path} is named as code of a rule but does not exist")
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.name}\n{_bare(file)}\n".encode())
+            digest.update(f"{file.name}\n{_bare(file.read_bytes())}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _bare(file: Path) -> str:
-    tree = ast.parse(file.read_bytes())
+@cache  # rules share files
+def _bare(source: bytes) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

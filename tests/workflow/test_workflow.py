@@ -236,7 +236,7 @@ def test_a_second_run_beside_a_live_one_is_refused(fresh):
     assert "lock" in (second.stdout + second.stderr).lower()
 
 
-def says(run, *parts):
+def assert_stops_with(run, *parts):
     done = run.snakemake()
     output = done.stdout + done.stderr
     assert done.returncode == 1, output
@@ -248,9 +248,9 @@ def says(run, *parts):
 
 def test_an_empty_store_stops_with_a_line_and_exit_code_1(fresh):
     (fresh.folder / "store").rename(fresh.folder / "full")
-    says(fresh, "no such folder")
+    assert_stops_with(fresh, "no such folder")
     Store(fresh.folder / "store")
-    says(fresh, "empty: index.jsonl holds no record")
+    assert_stops_with(fresh, "empty: index.jsonl holds no record")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_an_empty_store_stops_with_a_line_and_exit_code_1(fresh):
 )
 def test_a_bad_setting_stops_with_one_line_that_names_its_key(fresh, settings, parts):
     fresh.settings(**settings)
-    says(fresh, *parts)
+    assert_stops_with(fresh, *parts)
 
 
 def test_no_held_out_host_gives_a_report_on_val_that_says_so(fresh):

@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from cis490.channels import of_source
+from cis490.episodes import strict
 from cis490.episodes.faults import Fault
 from cis490.episodes.tarball import Limits
 from cis490.episodes.telemetry import COLUMNS
 
 LARGEST: Final = 1e300
 _ENOUGH = 1000
-_INT64 = range(-(2**63), 2**63)
 
 # What a field may hold: a time is required; the rest may be absent or null, which is "missing".
 _TIME, _WORD, _NUMBER, _INTEGER, _TEXT, _PROTO = "time word number integer text proto".split()
@@ -174,9 +174,9 @@ def _strict_row(fields: dict[str, str], line: bytes) -> tuple[Any, ...]:
         if isinstance(value, bool) or not isinstance(value, _TYPES[kind]):
             shown = json.dumps(value)[:40]
             raise _Wrong("wrong_type", f"{name} is {shown}, not {_NAMES[kind]}")
-        if isinstance(value, str) and not _is_unicode(value):
+        if isinstance(value, str) and not strict.is_unicode(value):
             raise _Wrong("not_utf8", f"{name} holds a lone surrogate")
-        if isinstance(value, int) and value not in _INT64:
+        if isinstance(value, int) and value not in strict.INT64:
             raise _Wrong("bad_value", f"{name} is an integer outside int64")
         if isinstance(value, float) and not abs(value) <= LARGEST:
             raise _Wrong("bad_value", f"{name} is {value}, beyond 1e300")
@@ -186,28 +186,14 @@ def _strict_row(fields: dict[str, str], line: bytes) -> tuple[Any, ...]:
 def strict_object(text: bytes, wrong: Callable[[str, str], Exception]) -> dict[str, Any]:
     """Decode one JSON object, NaN and Infinity refused; `wrong(code, text)` makes the exception."""
     try:
-        value = json.loads(text.decode(), parse_constant=_refuse)
+        value = strict.loads(text)
     except UnicodeDecodeError as error:
         raise wrong("not_utf8", f"byte {error.start + 1} is not UTF-8") from None
-    except RecursionError:
-        raise wrong("not_json", "nested too deeply") from None
     except ValueError as error:
         raise wrong("not_json", f"not JSON: {error}" if text.strip() else "empty") from None
     if not isinstance(value, dict):
         raise wrong("wrong_type", f"a {type(value).__name__} where an object belongs")
     return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON number")
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _frame(table: str, rows: Sequence[Sequence[Any]]) -> pl.DataFrame | None:
@@ -232,7 +218,7 @@ def _frame(table: str, rows: Sequence[Sequence[Any]]) -> pl.DataFrame | None:
 
 
 def _all_int64(values: Sequence[int]) -> bool:
-    return not values or (min(values) in _INT64 and max(values) in _INT64)
+    return not values or (min(values) in strict.INT64 and max(values) in strict.INT64)
 
 
 def _series(name: str, values: Sequence[Any], dtype: pl.DataType, *, number: bool) -> pl.Series:
@@ -245,7 +231,7 @@ def _series(name: str, values: Sequence[Any], dtype: pl.DataType, *, number: boo
 
 
 def _as_float(value: int | float) -> float:
-    if isinstance(value, int) and value not in _INT64:
+    if isinstance(value, int) and value not in strict.INT64:
         raise OverflowError
     if not abs(value) <= LARGEST:
         raise OverflowError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cis490.episodes import strict
 from cis490.errors import StoreError
 from cis490.files import StrPath
 
@@ -19,7 +19,6 @@ _FIELDS = frozenset(
 )
 # Records are flat, so a whole one in a torn line has no brace between its own two.
 _FLAT_OBJECT = re.compile(rb"\{[^{}]*\}")
-_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,13 @@ class Record:
     def text(self, key: str) -> str | None:
         """The value of `key` if it is text that UTF-8 can hold, else None."""
         value = self.content.get(key)
-        return value if isinstance(value, str) and _encodable(value) else None
+        return value if isinstance(value, str) and strict.is_unicode(value) else None
 
     def integer(self, key: str) -> int | None:
         """The value of `key` if it is an integer within int64, else None."""
         value = self.content.get(key)
         is_int = isinstance(value, int) and not isinstance(value, bool)
-        return value if is_int and value in _INT64 else None
+        return value if is_int and value in strict.INT64 else None
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _records(content: bytes, torn: list[Torn]) -> Iterator[Record]:
             offset += len(line) + 1
             continue
         try:
-            value = _loads(line)
+            value = strict.loads(line)
         except ValueError:
             value = None
         if isinstance(value, dict):
@@ -144,7 +143,7 @@ def _recover(number: int, line: bytes, offset: int, torn: list[Torn]) -> Iterato
 
     for match in _FLAT_OBJECT.finditer(line):
         try:
-            value = _loads(match[0])
+            value = strict.loads(match[0])
         except ValueError:
             continue
         if value.keys() >= _FIELDS:
@@ -157,25 +156,6 @@ def _recover(number: int, line: bytes, offset: int, torn: list[Torn]) -> Iterato
         torn.append(Torn(number, offset, len(line), n_recovered, ""))
 
 
-def _loads(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8"), parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # a lone surrogate, written as \udc00
-        return False
-    return True
-
-
 def _problem(content: dict[str, Any]) -> str | None:
     """Why a record cannot be followed: without a safe id, host and path no file can be opened."""
     for key in ("episode_id", "host_id", "path"):
@@ -185,6 +165,11 @@ def _problem(content: dict[str, Any]) -> str | None:
         if key != "path" and not _ID.fullmatch(value):
             return f"{key} {value[:80]!r} does not match [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}"
     path = content["path"]
-    if not _encodable(path) or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+    if (
+        not strict.is_unicode(path)
+        or "\0" in path
+        or path.startswith("/")
+        or ".." in path.split("/")
+    ):
         return f"path {path[:80]!r} leaves the store"
     return None

@@ -15,6 +15,7 @@ from cis490.channels import NOMINAL_INTERVAL_S, PHASES, SOURCES
 from cis490.episodes import SUFFIX, tarball
 from cis490.episodes.faults import Fault, Status, Undecodable, status_of
 from cis490.episodes.parse import FIELDS, parse, strict_object
+from cis490.episodes.strict import is_unicode
 from cis490.episodes.tarball import Limits, Tarball
 from cis490.episodes.telemetry import Episode
 from cis490.errors import StoreError
@@ -245,10 +246,8 @@ def _field(meta: Mapping[str, Any], key: str, kind: type) -> Any:
 
 def _name(meta: Mapping[str, Any], key: str) -> str:
     value: str = _field(meta, key, str)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _Wrong("not_utf8", f"{key} holds a lone surrogate") from None
+    if not is_unicode(value):
+        raise _Wrong("not_utf8", f"{key} holds a lone surrogate")
     if not value:
         raise _Wrong("bad_value", f"{key} is empty")
     return value

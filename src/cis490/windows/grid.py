@@ -57,6 +57,7 @@ class Steps:
     """
 
     def __init__(self, edges: Times, n_episodes: int) -> None:
+        assert n_episodes <= MOST_EPISODES, "their stretches would not fit into int64"
         self.edges, self.n_episodes = edges, n_episodes
         stretch = np.arange(n_episodes, dtype=np.int64)[:, None] * SPAN
         self.begin = (stretch + edges[:-1]).ravel()
