@@ -22,7 +22,7 @@ def loads(text: bytes) -> Any:
 
 
 def is_unicode(value: str) -> bool:
-    r"""Whether UTF-8 can hold a text; a lone surrogate, which JSON may spell `\udc00`, it cannot."""
+    r"""Whether UTF-8 can hold a text: not a lone surrogate, which JSON may spell `\udc00`."""
     try:
         value.encode()
     except UnicodeEncodeError:
