@@ -88,7 +88,7 @@ def test_a_whole_episode_is_accepted_and_without_netflow_degraded(store):
     verdict, episode = judge(store)
     assert (verdict.status, verdict.faults) == ("accepted", [])
     assert verdict.rows == {"proc": 200, "qmp": 40, "guest": 20, "netflow": 30}
-    assert episode.tables["proc"]["utime_ticks"][:3].to_list() == [1000, 1001, 1002]
+    assert episode.tables["proc"].column("utime_ticks")[:3] == [1000, 1001, 1002]
     store.index.write_text("")
     store.add(netflow=False)
     verdict, episode = judge(store)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from cis490.channels import CHANNELS, PHASES
-from cis490.episodes.telemetry import Episode, collect
+from cis490.episodes.telemetry import Episode, Rows, collect
 from cis490.episodes.validate import Verdict
 from cis490.errors import StoreError
 from cis490.markdown import table
@@ -51,8 +50,8 @@ def describe(path: Path, verdict: Verdict, episode: Episode | None, schema: Sche
     return "\n".join(parts) + "\n"
 
 
-def _seconds(episode: Episode, rows: pl.DataFrame) -> Any:
-    return (rows["t_wall_ns"].to_numpy() - episode.header["started_wall_ns"]) / 1e9
+def _seconds(episode: Episode, rows: Rows) -> Any:
+    return (rows.t_wall_ns - episode.header["started_wall_ns"]) / 1e9
 
 
 def _phases(episode: Episode) -> list[list[str]]:
@@ -62,7 +61,7 @@ def _phases(episode: Episode) -> list[list[str]]:
     ends = [*begins[1:], end]
     return [
         [phase, f"{begin:.1f}", f"{stop:.1f}"]
-        for phase, begin, stop in zip(labels["phase"], begins, ends, strict=True)
+        for phase, begin, stop in zip(labels.column("phase"), begins, ends, strict=True)
     ]
 
 
@@ -74,7 +73,7 @@ def _sources(episode: Episode) -> list[list[Any]]:
             continue
         gaps = np.diff(_seconds(episode, rows))
         largest = f"{gaps.max():.2f}" if gaps.size else "-"
-        found.append([source, rows.height, f"{rows.height / duration:.1f}", largest])
+        found.append([source, len(rows), f"{len(rows) / duration:.1f}", largest])
     return found
 
 

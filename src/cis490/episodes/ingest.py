@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import polars as pl
 from cis490 import files
 from cis490.episodes import telemetry
 from cis490.episodes.tarball import Limits
+from cis490.episodes.telemetry import Episode
 from cis490.episodes.validate import SIMULATED, VERDICT_SCHEMA, Entry, examine
 from cis490.files import StrPath
 from cis490.logs import logger
@@ -34,20 +35,25 @@ def ingest(
         verdicts: Parquet file to write, a row an episode in the columns of validation.parquet.
         folder: where to write the telemetry of the usable episodes, a file a table.
     """
-    rows, episodes = [], []
-    for content in manifest["episodes"]:
-        verdict, episode = examine(Entry.from_manifest(content), store, limits)
-        rows.append(verdict.row(manifest["batch"]))
-        if episode is not None:
-            episodes.append(episode)
-        for fault in verdict.faults:
-            logger.info("%s %s: %s: %s", verdict.status, verdict.episode_id, fault.code, fault.text)
-    telemetry.write(Path(folder), telemetry.collect(episodes))
-    recorders = [json.loads(episode.header["meta"]).get("recorder") for episode in episodes]
+    rows: list[dict[str, Any]] = []
+    recorders: list[Any] = []
+
+    def usable() -> Iterator[Episode]:
+        for content in manifest["episodes"]:
+            verdict, episode = examine(Entry.from_manifest(content), store, limits)
+            rows.append(verdict.row(manifest["batch"]))
+            for fault in verdict.faults:
+                what = f"{verdict.status} {verdict.episode_id}"
+                logger.info("%s: %s: %s", what, fault.code, fault.text)
+            if episode is not None:
+                recorders.append(json.loads(episode.header["meta"]).get("recorder"))
+                yield episode
+
+    telemetry.write(Path(folder), telemetry.collect(usable()))
     metadata = {
         "kind": "cis490.verdicts",
         "version": "1",
         "n_simulated": str(recorders.count(SIMULATED)),
     }
     files.write_parquet(verdicts, pl.DataFrame(rows, VERDICT_SCHEMA), metadata)
-    logger.info("%s: %d of %d episodes usable", manifest["batch"], len(episodes), len(rows))
+    logger.info("%s: %d of %d episodes usable", manifest["batch"], len(recorders), len(rows))

@@ -1,4 +1,4 @@
-"""JSON lines of one member to typed columns, strictly.
+"""JSON lines of one member to rows, strictly.
 
 A fast decoder reads whole members; what it cannot vouch for is read again line by line, which is
 slow, judges strictly, and can say which line is wrong and why.
@@ -7,18 +7,19 @@ slow, judges strictly, and can say which line is wrong and why.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 
 from cis490.channels import of_source
 from cis490.episodes import strict
 from cis490.episodes.faults import Fault
 from cis490.episodes.tarball import Limits
-from cis490.episodes.telemetry import COLUMNS
+from cis490.episodes.telemetry import Rows
 
 LARGEST: Final = 1e300
 _ENOUGH = 1000
@@ -32,6 +33,17 @@ _TYPES: Final[dict[str, Any]] = {
     _INTEGER: int | None,
     _TEXT: str | None,
     _PROTO: str | int | None,
+}
+# The same with their bounds, as the fast decoder takes them.
+_INT64: Final = Annotated[int, msgspec.Meta(ge=strict.INT64.start, le=strict.INT64.stop - 1)]
+_FLOAT: Final = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
+_BOUNDED: Final[dict[str, Any]] = {
+    _TIME: _INT64,
+    _WORD: str,
+    _NUMBER: _INT64 | _FLOAT | None,
+    _INTEGER: _INT64 | None,
+    _TEXT: str | None,
+    _PROTO: str | _INT64 | None,
 }
 _NAMES: Final = {
     _TIME: "an integer",
@@ -59,18 +71,19 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
 }
 
 
-def _decoder(table: str) -> msgspec.json.Decoder[msgspec.Struct]:
+def _row_type(table: str) -> type[msgspec.Struct]:
     fields: list[Any] = [
-        (name, _TYPES[kind]) if kind in _REQUIRED else (name, _TYPES[kind], None)
+        (name, _BOUNDED[kind]) if kind in _REQUIRED else (name, _BOUNDED[kind], None)
         for name, kind in FIELDS[table].items()
     ]
-    return msgspec.json.Decoder(msgspec.defstruct(f"{table}_row", fields, gc=False))
+    return msgspec.defstruct(f"{table}_row", fields, gc=False)
 
 
-_DECODERS: Final = {table: _decoder(table) for table in FIELDS}
+_ROWS: Final = {table: _row_type(table) for table in FIELDS}
+_DECODERS: Final = {table: msgspec.json.Decoder(row) for table, row in _ROWS.items()}
 
 
-def parse(table: str, content: bytes, *, limits: Limits) -> tuple[pl.DataFrame | None, list[Fault]]:
+def parse(table: str, content: bytes, *, limits: Limits) -> tuple[Rows | None, list[Fault]]:
     """Parse the member `<table>.jsonl`.
 
     Args:
@@ -79,67 +92,66 @@ def parse(table: str, content: bytes, *, limits: Limits) -> tuple[pl.DataFrame |
         limits: the longest line and the most lines allowed.
 
     Returns:
-        The rows as `telemetry.COLUMNS[table]` and no faults; or None and, of each kind of fault,
-        the first one with its line.
+        The rows and no faults; or None and, of each kind of fault, the first one with its line.
     """
-    n_lines = content.count(b"\n") + (not content.endswith(b"\n") and bool(content))
+    is_end = np.frombuffer(content, np.uint8) == ord("\n")
+    n_lines = int(np.count_nonzero(is_end)) + (not content.endswith(b"\n") and bool(content))
     if n_lines > limits.rows:
         text = f"{table}.jsonl: {n_lines} lines, limits.rows is {limits.rows}"
         return None, [Fault("over_limit", text)]
-    limit = limits.line_bytes
-    if len(content) > limit and (fault := _long_line(table, content, limit)):
-        return None, [fault]
-    rows = _parse_fast(table, content, n_lines)
-    if rows is not None and (frame := _frame(table, rows)) is not None:
-        return frame, []
+    lines = _Lines.of(content, is_end)
+    if (too_long := lines.length > limits.line_bytes).any():
+        number = int(too_long.argmax())
+        text = f"{lines.length[number]} bytes, limits.line_bytes is {limits.line_bytes}"
+        return None, [Fault("over_limit", f"{table}.jsonl line {number + 1}: {text}")]
+    if (rows := _parse_fast(table, content, lines)) is not None:
+        return Rows.of(table, rows), []
     rows, faults = _parse_strictly(table, content)
-    if faults:
-        return None, faults
-    frame = _frame(table, rows)
-    assert frame is not None, "strict parsing lets through only what the columns can hold"
-    return frame, []
+    return (None, faults) if faults else (Rows.of(table, rows), [])
 
 
-def _long_line(table: str, content: bytes, limit: int) -> Fault | None:
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if len(line) > limit:
-            text = f"{table}.jsonl line {number}: {len(line)} bytes, limits.line_bytes is {limit}"
-            return Fault("over_limit", text)
-    return None
+@dataclass(frozen=True)
+class _Lines:
+    """Where the lines of a member begin and end, without their line feed."""
+
+    begin: NDArray[np.intp]
+    end: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, content: bytes, is_end: NDArray[np.bool_]) -> _Lines:
+        ends = np.flatnonzero(is_end)
+        if content and not content.endswith(b"\n"):
+            ends = np.append(ends, len(content))
+        begins = np.zeros_like(ends)
+        begins[1:] = ends[:-1] + 1
+        return cls(begins, ends)
+
+    @property
+    def length(self) -> NDArray[np.intp]:
+        return self.end - self.begin
 
 
-def _parse_fast(table: str, content: bytes, n_lines: int) -> Sequence[Sequence[Any]] | None:
-    """Rows, if the decoder is sure of each: one object a line, all types right; else None."""
+def _parse_fast(table: str, content: bytes, lines: _Lines) -> list[Any] | None:
+    """Rows, if the decoder is sure of each: one object a line, all types right; else None.
+
+    The decoder takes any white space between objects for an end of line, so with as many lines as
+    objects there may still be two on one line and none on the next: each line must begin and end
+    with a brace.
+    """
     try:
-        content.decode()
+        if not content.isascii():
+            content.decode()
         rows = _DECODERS[table].decode_lines(content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if len(rows) != n_lines or not _one_object_a_line(content):
-        return None
-    return [msgspec.structs.astuple(row) for row in rows]
-
-
-def _one_object_a_line(content: bytes) -> bool:
-    """Whether each line begins and ends with a brace, and is no piece of a longer object.
-
-    The decoder takes any white space between objects for an end of line, so with as many lines as
-    objects there may still be two on one line and none on the next.
-    """
-    if not content:
-        return True
     text = np.frombuffer(content, np.uint8)
-    ends = np.flatnonzero(text == ord("\n"))
-    begins = np.append(0, ends + 1)
-    if content.endswith(b"\n"):
-        begins = begins[:-1]
-    else:
-        ends = np.append(ends, len(text))
-    return bool((text[begins] == ord("{")).all() and (text[ends - 1] == ord("}")).all())
+    # Of an empty line the end is the begin, and holds no brace.
+    braces = (text[lines.begin] == ord("{")) & (text[lines.end - 1] == ord("}"))
+    return rows if len(rows) == len(lines.begin) and bool(braces.all()) else None
 
 
-def _parse_strictly(table: str, content: bytes) -> tuple[list[tuple[Any, ...]], list[Fault]]:
-    rows: list[tuple[Any, ...]] = []
+def _parse_strictly(table: str, content: bytes) -> tuple[list[Any], list[Fault]]:
+    rows: list[Any] = []
     faults: dict[str, Fault] = {}
     n_wrong = 0
     lines = content.split(b"\n")
@@ -147,7 +159,7 @@ def _parse_strictly(table: str, content: bytes) -> tuple[list[tuple[Any, ...]], 
         lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(_strict_row(FIELDS[table], line))
+            rows.append(_ROWS[table](*_strict_row(FIELDS[table], line)))
         except _Wrong as wrong:
             text = f"{table}.jsonl line {number}: {wrong.text}"
             faults.setdefault(wrong.code, Fault(wrong.code, text))
@@ -194,45 +206,3 @@ def strict_object(text: bytes, wrong: Callable[[str, str], Exception]) -> dict[s
     if not isinstance(value, dict):
         raise wrong("wrong_type", f"a {type(value).__name__} where an object belongs")
     return value
-
-
-def _frame(table: str, rows: Sequence[Sequence[Any]]) -> pl.DataFrame | None:
-    """Columns of rows in the order of `FIELDS`; None if a value does not fit its column."""
-    names = list(FIELDS[table])
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    series = []
-    try:
-        # Not kept, but it is a time like the other.
-        if (mono := columns[names.index("t_mono_ns")]) and not _all_int64(mono):
-            return None
-        for name, dtype in COLUMNS[table].items():
-            values = columns[names.index(name)]
-            if FIELDS[table][name] == _PROTO:
-                if not _all_int64([value for value in values if isinstance(value, int)]):
-                    return None
-                values = tuple(None if value is None else str(value) for value in values)
-            series.append(_series(name, values, dtype, number=FIELDS[table][name] == _NUMBER))
-    except (TypeError, OverflowError, ValueError, pl.exceptions.PolarsError):
-        return None
-    return pl.DataFrame(series)
-
-
-def _all_int64(values: Sequence[int]) -> bool:
-    return not values or (min(values) in strict.INT64 and max(values) in strict.INT64)
-
-
-def _series(name: str, values: Sequence[Any], dtype: pl.DataType, *, number: bool) -> pl.Series:
-    try:
-        return pl.Series(name, values, dtype=dtype, strict=True)
-    except (TypeError, OverflowError):
-        if not number:
-            raise
-    return pl.Series(name, [None if v is None else _as_float(v) for v in values], pl.Float64())
-
-
-def _as_float(value: int | float) -> float:
-    if isinstance(value, int) and value not in strict.INT64:
-        raise OverflowError
-    if not abs(value) <= LARGEST:
-        raise OverflowError
-    return float(value)

@@ -17,7 +17,7 @@ from cis490.episodes.faults import Fault, Status, Undecodable, status_of
 from cis490.episodes.parse import FIELDS, parse, strict_object
 from cis490.episodes.strict import is_unicode
 from cis490.episodes.tarball import Limits, Tarball
-from cis490.episodes.telemetry import Episode
+from cis490.episodes.telemetry import Episode, Rows
 from cis490.errors import StoreError
 from cis490.files import StrPath
 
@@ -303,42 +303,44 @@ def nominal_interval_s(meta: Mapping[str, Any], source: str) -> float:
     return NOMINAL_INTERVAL_S[source]
 
 
-def _read_tables(found: Tarball, verdict: Verdict, limits: Limits) -> dict[str, pl.DataFrame]:
+def _read_tables(found: Tarball, verdict: Verdict, limits: Limits) -> dict[str, Rows]:
     tables = {}
     for table in FIELDS:
         member = f"{table}.jsonl"
         if member not in found.members or member in found.irregular:
             continue
-        frame, faults = parse(table, found.members[member], limits=limits)
+        rows, faults = parse(table, found.members[member], limits=limits)
         verdict.faults += faults
-        if frame is None:
+        if rows is None:
             continue
-        tables[table] = frame
+        tables[table] = rows
         if table in SOURCES:
-            verdict.rows[table] = frame.height
-        if table != "labels" and (fault := _disorder(table, frame, "rows_out_of_order")):
+            verdict.rows[table] = len(rows)
+        if table != "labels" and (fault := _disorder(rows, "rows_out_of_order")):
             verdict.faults.append(fault)
     if "labels" in tables:
         verdict.faults += _label_faults(tables["labels"])
     return tables
 
 
-def _disorder(table: str, frame: pl.DataFrame, code: str) -> Fault | None:
-    t = frame["t_wall_ns"].to_numpy()
+def _disorder(rows: Rows, code: str) -> Fault | None:
+    t = rows.t_wall_ns
     back = t[1:] < t[:-1]
     if not back.any():
         return None
     line = int(back.argmax()) + 2
-    return Fault(code, f"{table}.jsonl line {line}: t_wall_ns is before that of the line above")
+    return Fault(
+        code, f"{rows.table}.jsonl line {line}: t_wall_ns is before that of the line above"
+    )
 
 
-def _label_faults(labels: pl.DataFrame) -> list[Fault]:
-    if labels.is_empty():
+def _label_faults(labels: Rows) -> list[Fault]:
+    if not len(labels):
         return [Fault("labels_empty", "labels.jsonl holds no label")]
     faults = []
-    if fault := _disorder("labels", labels, "labels_out_of_order"):
+    if fault := _disorder(labels, "labels_out_of_order"):
         faults.append(fault)
-    phases = labels["phase"].to_list()
+    phases = labels.column("phase")
     for line, phase in enumerate(phases, start=1):
         if phase not in PHASES:
             text = f"labels.jsonl line {line}: phase {phase[:40]!r} is none of {', '.join(PHASES)}"
@@ -351,24 +353,24 @@ def _label_faults(labels: pl.DataFrame) -> list[Fault]:
 
 
 def _check_against_meta(
-    meta: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], verdict: Verdict
+    meta: Mapping[str, Any], tables: Mapping[str, Rows], verdict: Verdict
 ) -> None:
     started, ended = meta["started_wall_ns"], meta["ended_wall_ns"]
     labels = tables.get("labels")
-    if labels is not None and not labels.is_empty():
-        first = labels["t_wall_ns"][0]
+    if labels:
+        first = int(labels.t_wall_ns[0])
         if abs(first - started) > _FIRST_LABEL_NS:
             text = f"labels.jsonl line 1: {(first - started) / 1e9:+.9f} s from started_wall_ns"
             verdict.faults.append(Fault("first_label_far", text))
-        if meta["profile"] == "none" and set(labels["phase"]) != {"clean"}:
+        if meta["profile"] == "none" and set(labels.column("phase")) != {"clean"}:
             text = "labels.jsonl: an episode of profile none has other phases than clean"
             verdict.faults.append(Fault("control_not_clean", text))
     for source in _GATED:
         if source not in tables:
             continue
         promised = (ended - started) / 1e9 / nominal_interval_s(meta, source)
-        if tables[source].height < promised / 2:
-            text = f"{source}.jsonl: {tables[source].height} rows, {promised:.0f} promised"
+        if len(tables[source]) < promised / 2:
+            text = f"{source}.jsonl: {len(tables[source])} rows, {promised:.0f} promised"
             verdict.faults.append(Fault("too_few_rows", text))
 
 
@@ -376,7 +378,7 @@ def _header(
     entry: Entry,
     verdict: Verdict,
     meta: Mapping[str, Any],
-    tables: Mapping[str, pl.DataFrame],
+    tables: Mapping[str, Rows],
     text: str,
 ) -> dict[str, Any]:
     return {
