@@ -26,7 +26,8 @@ def rates(t, v, *, gap=0.25, modulus=None, edges=EDGES):
     v = np.asarray(v)
     v = v.astype(np.int64) if v.dtype.kind == "i" else v.astype(np.float64)
     samples = Samples(times(*t), np.full(len(t), gap * S), Steps(edges, 1))
-    return samples.counter(v, hz=10, modulus=modulus)
+    rate, valid = samples.counter(v, hz=10, modulus=modulus)
+    return rate[0], valid[0]
 
 
 def test_a_steady_counter_has_a_steady_rate():
@@ -107,7 +108,7 @@ def test_too_few_samples_are_missing(t, v):
 
 def test_a_gauge_is_the_last_value_and_is_carried_up_to_the_gap():
     samples = Samples(times(0.05, 0.15, 0.42), np.full(3, 0.2 * S), Steps(step_edges(8, 10), 1))
-    level, valid = samples.gauge(np.array([5, 6, 7]))
+    level, valid = (found[0] for found in samples.gauge(np.array([5, 6, 7])))
     assert valid.tolist() == [True, True, True, False, True, True, False, False]
     assert level[valid].tolist() == [5, 6, 6, 7, 7]
 

@@ -16,11 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cis490 import files
-from cis490.channels import CHANNELS, PHASES, SOURCES, of_source
+from cis490.channels import CHANNELS, PHASES, SOURCES, Channel, of_source
 from cis490.episodes import telemetry
 from cis490.files import StrPath
 from cis490.logs import logger
-from cis490.schema import Schema, feature_names
+from cis490.schema import STATISTICS, Schema, feature_names
 from cis490.windows import grid
 from cis490.windows.features import summarise
 from cis490.windows.grid import Mask, Numbers, Samples, Steps, Times
@@ -79,7 +79,9 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
         `episodes`; the features, float32 (n_windows, 276); and the grids.
     """
     episodes = frames["episodes"]
-    sources = {name: _Rows(frames[name], episodes) for name in (*SOURCES, "labels")}
+    sources = {name: _Rows(frames[name], episodes) for name in ("proc", "qmp", "guest")}
+    flows = _Flows.of(frames["netflow"], episodes)
+    every_label = _Rows(frames["labels"], episodes)
     duration_ns = (episodes["ended_wall_ns"] - episodes["started_wall_ns"]).to_list()
     n_windows = [grid.n_windows(d, schema.hz, schema.length, schema.stride) for d in duration_ns]
     n_steps = [
@@ -101,8 +103,8 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
     share = np.empty(first_window[-1])
     for some in _alike(n_steps, n_windows):
         steps = Steps(grid.step_edges(n_steps[some[0]], schema.hz), len(some))
-        values, mask = _grid(sources, episodes[some], some, steps, schema)
-        labels = _Labels.of(sources["labels"], some)
+        values, mask = _grid(sources, flows, episodes[some], some, steps, schema)
+        labels = _Labels.of(every_label, some)
         of_step = labels.at(steps)
         windows = _windows(values, mask, n_windows[some[0]], schema)
         of_window, of_share = labels.over(steps, n_windows[some[0]], schema)
@@ -137,15 +139,72 @@ class _Rows:
         self.t: Times = np.clip(wall, started - grid.FAR_NS, started + grid.FAR_NS) - started
         self._bounds = np.searchsorted(episode, np.arange(episodes.height + 1))
 
-    def take(self, some: list[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def take(self, some: list[int]) -> tuple[slice | NDArray[np.intp], NDArray[np.intp]]:
         """Row numbers of some episodes, and for each row which of those episodes it is of."""
         counts = [int(self._bounds[e + 1] - self._bounds[e]) for e in some]
-        pieces = [np.arange(self._bounds[e], self._bounds[e + 1]) for e in some]
-        return np.concatenate(pieces), np.repeat(np.arange(len(some)), counts)
+        episode = np.repeat(np.arange(len(some)), counts)
+        if some[-1] - some[0] == len(some) - 1:  # neighbours: no row is copied
+            return slice(int(self._bounds[some[0]]), int(self._bounds[some[-1] + 1])), episode
+        return np.concatenate(
+            [np.arange(self._bounds[e], self._bounds[e + 1]) for e in some]
+        ), episode
+
+
+@dataclass(frozen=True)
+class _Flows:
+    """The rows of netflow, and its flushes: the records of one episode and time.
+
+    Attributes:
+        rows: a record each.
+        amounts: (8, n_records) float64 what is summed, NaN where unknown.
+        flushes: a flush each, with its time.
+        counts: (2, n_flushes) float64 distinct flows and destinations.
+    """
+
+    rows: _Rows
+    amounts: NDArray[np.float64]
+    flushes: _Rows
+    counts: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, netflow: pl.DataFrame, episodes: pl.DataFrame) -> _Flows:
+        # A flow's flags and protocol say what its record counts as; where they are unknown, and
+        # only then, so is the count.
+        flags = pl.col("tcp_flags")
+        may_have_flags = pl.col("proto").is_null() | (pl.col("proto") == "tcp")
+        flagless = pl.when(may_have_flags).then(None).otherwise(0)
+        amounts = netflow.select(
+            "pkts_out",
+            "bytes_out",
+            "pkts_in",
+            "bytes_in",
+            syn=pl.coalesce((flags & 2) // 2, flagless),
+            rst=pl.coalesce((flags & 4) // 4, flagless),
+            arp=pl.col("proto") == "arp",
+            new_flows=pl.col("new"),
+        ).select(pl.all().cast(pl.Float64).fill_null(float("nan")))
+        flushes = (
+            netflow.lazy()
+            .group_by("episode", "t_wall_ns")
+            .agg(
+                flows=pl.struct("proto", "src", "sport", "dst", "dport").n_unique(),
+                dsts=pl.col("dst").n_unique(),
+            )
+            .sort("episode", "t_wall_ns")
+            .collect()
+        )
+        counts = flushes.select(pl.col("flows", "dsts").cast(pl.Float64))
+        return cls(
+            _Rows(netflow, episodes),
+            amounts.to_numpy().T,
+            _Rows(flushes, episodes),
+            counts.to_numpy().T,
+        )
 
 
 def _grid(
     sources: Mapping[str, _Rows],
+    flows: _Flows,
     episodes: pl.DataFrame,
     some: list[int],
     steps: Steps,
@@ -153,111 +212,88 @@ def _grid(
 ) -> tuple[Floats, Mask]:
     """All channels of n alike episodes: float32 (C, n, T), 0 where missing, and their mask."""
     shape = (len(CHANNELS), len(some), steps.n_steps)
-    values, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    values, mask = np.empty(shape, np.float32), np.empty(shape, bool)
     stop = 0
     for source in SOURCES:
-        channels = of_source(source)
-        here = slice(stop, stop + len(channels))
-        stop = here.stop
+        start, stop = stop, stop + len(of_source(source))
         interval_s = episodes[f"interval_s_{source}"].to_numpy()  # NaN: no such source
-        rows, episode = sources[source].take(some)
         if source == "netflow":
-            got = _flows(sources[source], rows, episode, episodes, interval_s, steps, schema.hz)
+            found = _flows(flows, some, episodes, interval_s, steps, schema.hz)
         else:
             gap_s = schema.max_gap_s or _GAP_INTERVALS * interval_s
-            gap_ns = np.broadcast_to(gap_s * 1e9, len(some))[episode]
-            got = _sampled(sources[source], channels, rows, episode, gap_ns, steps, schema.hz)
-        np.clip(got[0], -_LARGEST, _LARGEST, out=values[here], casting="same_kind")
-        mask[here] = got[1]
+            gap_ns = np.broadcast_to(gap_s * 1e9, len(some))
+            found = _sampled(sources[source], of_source(source), some, gap_ns, steps, schema.hz)
+        for i, (level, there) in zip(range(start, stop), found, strict=True):
+            np.clip(level, -_LARGEST, _LARGEST, out=values[i], casting="same_kind")
+            mask[i] = there
     return values, mask
 
 
 def _sampled(
     source: _Rows,
-    channels: list[Any],
-    rows: NDArray[np.intp],
-    episode: NDArray[np.intp],
+    channels: list[Channel],
+    some: list[int],
     gap_ns: NDArray[np.float64],
     steps: Steps,
     hz: int,
-) -> tuple[NDArray[np.float64], Mask]:
-    """Counters and gauges: (C, n, T)."""
-    t = source.t[rows] + episode * grid.SPAN
+) -> Iterator[tuple[NDArray[np.float64], Mask]]:
+    """Counters and gauges: (n, T) each."""
+    rows, episode = source.take(some)
+    t, gap_ns = source.t[rows] + episode * grid.SPAN, gap_ns[episode]
     everywhere = Samples(t, gap_ns, steps)
-    values, masks = [], []
     for channel in channels:
         column = source.frame[channel.name]
-        v: Numbers = column.fill_null(0).to_numpy()[rows]
         samples = everywhere
-        if column.null_count() and (null := column.is_null().to_numpy()[rows]).any():
+        if column.null_count():
+            null = column.is_null().to_numpy()[rows]
             samples = Samples(t[~null], gap_ns[~null], steps)
-            v = v[~null]
-        got = (
+            v: Numbers = column.fill_null(0).to_numpy()[rows][~null]
+        else:
+            v = column.to_numpy()[rows]
+        yield (
             samples.counter(v, hz=hz, modulus=channel.modulus)
             if channel.kind == "counter"
             else samples.gauge(v)
         )
-        values.append(got[0])
-        masks.append(got[1])
-    shape = (len(channels), steps.n_episodes, steps.n_steps)
-    return np.concatenate(values).reshape(shape), np.concatenate(masks).reshape(shape)
 
 
 def _flows(
-    source: _Rows,
-    rows: NDArray[np.intp],
-    episode: NDArray[np.intp],
+    flows: _Flows,
+    some: list[int],
     episodes: pl.DataFrame,
     interval_s: NDArray[np.float64],
     steps: Steps,
     hz: int,
-) -> tuple[NDArray[np.float64], Mask]:
-    """The ten netflow channels, in the order of `channels.CHANNELS`: (10, n, T)."""
+) -> Iterator[tuple[NDArray[np.float64], Mask]]:
+    """The ten netflow channels, in the order of `channels.CHANNELS`: (n, T) each."""
     there = ~np.isnan(interval_s)
     interval_ns = np.round(np.where(there, interval_s, 1.0) * 1e9).astype(np.int64)
     duration_ns = (episodes["ended_wall_ns"] - episodes["started_wall_ns"]).to_numpy()
     mask = grid.silence(duration_ns, steps) & there[:, None]
-    t, flows = source.t[rows], source.frame[rows]
-    # A flow's flags and protocol say what its record counts as; where they are unknown, and only
-    # then, so is the count.
-    flags = pl.col("tcp_flags")
-    may_have_flags = pl.col("proto").is_null() | (pl.col("proto") == "tcp")
-    flagless = pl.when(may_have_flags).then(None).otherwise(0)
-    amounts = flows.select(
-        "pkts_out",
-        "bytes_out",
-        "pkts_in",
-        "bytes_in",
-        syn=pl.coalesce((flags & 2) // 2, flagless),
-        rst=pl.coalesce((flags & 4) // 4, flagless),
-        arp=pl.col("proto") == "arp",
-        new_flows=pl.col("new"),
-    ).select(pl.all().cast(pl.Float64).fill_null(float("nan")))
-    summed = grid.spread_sums(
-        t,
-        episode,
-        amounts.to_numpy().T,
-        interval_ns=interval_ns,
-        mask=mask,
-        steps=steps,
-        hz=hz,
+    rows, of = flows.rows.take(some)
+    yield from zip(
+        *grid.spread_sums(
+            flows.rows.t[rows],
+            of,
+            flows.amounts[:, rows],
+            interval_ns=interval_ns,
+            mask=mask,
+            steps=steps,
+            hz=hz,
+        ),
+        strict=True,
     )
-    flow = pl.struct("proto", "src", "sport", "dst", "dport")
-    flushes = (
-        flows.with_columns(t=pl.Series(t), of=pl.Series(episode))
-        .group_by("of", "t")
-        .agg(flows=flow.n_unique(), dsts=pl.col("dst").n_unique())
-        .sort("of", "t")
+    rows, of = flows.flushes.take(some)
+    yield from zip(
+        *grid.hold_counts(
+            flows.flushes.t[rows] + of * grid.SPAN,
+            flows.counts[:, rows],
+            interval_ns=interval_ns[of],
+            mask=mask,
+            steps=steps,
+        ),
+        strict=True,
     )
-    of = flushes["of"].to_numpy()
-    held = grid.hold_counts(
-        flushes["t"].to_numpy() + of * grid.SPAN,
-        flushes.select(pl.col("flows", "dsts").cast(pl.Float64)).to_numpy().T,
-        interval_ns=interval_ns[of],
-        mask=mask,
-        steps=steps,
-    )
-    return np.concatenate([summed[0], held[0]]), np.concatenate([summed[1], held[1]])
 
 
 @dataclass(frozen=True)
@@ -285,7 +321,7 @@ class _Labels:
 
     def at(self, steps: Steps) -> NDArray[np.int8]:
         """(n, T) phase in the middle of each step."""
-        middle = (steps.begin + steps.end) // 2
+        middle = ((steps.begin + steps.end) // 2).ravel()
         begin = self.begin + self.episode * grid.SPAN
         held = np.searchsorted(begin, middle, side="right") - 1
         return self.phase[held].reshape(steps.n_episodes, steps.n_steps)
@@ -305,18 +341,21 @@ class _Labels:
 
 def _windows(values: Floats, mask: Mask, n_windows: int, schema: Schema) -> Floats:
     """Features of each window: (n, W, 276)."""
-    n_episodes = values.shape[1]
-    starts = np.arange(n_windows) * schema.stride
-    of_window = starts[:, None] + np.arange(schema.length)  # (W, L) steps
-    found = [
-        summarise(
-            values[:, i][:, of_window].swapaxes(0, 1),  # (C, T) -> (C, W, L) -> (W, C, L)
-            mask[:, i][:, of_window].swapaxes(0, 1),
-            schema.hz,
-        )
-        for i in range(n_episodes)
-    ]
-    return np.stack(found)
+    n_channels, n_episodes, _ = values.shape
+    found = np.empty((n_episodes, n_windows, n_channels * len(STATISTICS)), np.float32)
+    if n_windows:
+        for i in range(n_episodes):  # one episode's numbers stay near the processor
+            wide = values[:, i].astype(np.float64)
+            found[i] = summarise(_cut(wide, schema), _cut(mask[:, i], schema), schema.hz)[
+                :n_windows
+            ]
+    return found
+
+
+def _cut(x: NDArray[Any], schema: Schema) -> NDArray[Any]:
+    """(C, T) to windows (W, C, L), without a copy."""
+    every = np.lib.stride_tricks.sliding_window_view(x, schema.length, axis=1)
+    return every[:, :: schema.stride].swapaxes(0, 1)
 
 
 def _header(

@@ -27,34 +27,34 @@ def summarise(
         NaN. Magnitudes beyond float32 are cut to its largest.
     """
     n_windows, n_channels, n_steps = values.shape
-    x = values.reshape(-1, n_steps).astype(np.float64)  # a row a channel of a window
-    measured = mask.reshape(-1, n_steps)
-    count = measured.sum(axis=1)
-    out = np.full((len(x), len(STATISTICS)), np.nan)
-    whole, part = count == n_steps, (count > 0) & (count < n_steps)
+    x = values.astype(np.float64, copy=False)  # windows may overlap: never flattened
+    count = mask.sum(axis=2)
+    out = np.full((n_windows, n_channels, len(STATISTICS)), np.nan)
+    part = (count > 0) & (count < n_steps)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        out[whole, :5] = _of_whole(x[whole], hz)
-        out[part, :5] = _of_part(x[part], measured[part], hz)
-        out[:, 5] = 1.0 - count / n_steps
+        out[:, :, :5] = _of_whole(x, hz)
+        out[count == 0, :5] = np.nan
+        out[part, :5] = _of_part(x[part], mask[part], hz)
+    out[:, :, 5] = 1.0 - count / n_steps
     flat: NDArray[np.float64] = out.reshape(n_windows, n_channels * len(STATISTICS))
     return np.clip(flat, -_LARGEST, _LARGEST).astype(np.float32)
 
 
 def _of_whole(x: NDArray[np.float64], hz: float) -> NDArray[np.float64]:
-    """(n, 5) mean, std, min, max and trend of rows without a hole: the usual case, made cheap."""
-    n_steps = x.shape[1]
-    mean = x.mean(axis=1)
-    deviation = x - mean[:, None]
+    """(w, c, 5) mean, std, min, max and trend of (w, c, n) as if all were measured: made cheap."""
+    n_steps = x.shape[2]
+    mean = x.mean(axis=2)
+    deviation = x - mean[:, :, None]
     time = (np.arange(n_steps) - (n_steps - 1) / 2) / hz
-    square = np.einsum("ij,ij->i", deviation, deviation)
-    spread = np.sqrt(square / (n_steps - 1)) if n_steps >= 2 else np.full(len(x), np.nan)
-    trend = np.einsum("ij,j->i", deviation, time) / (time @ time)
-    trend = trend if n_steps >= 3 else np.full(len(x), np.nan)
-    return np.stack([mean, spread, x.min(axis=1), x.max(axis=1), trend], axis=1)
+    square = np.einsum("wct,wct->wc", deviation, deviation)
+    spread = np.sqrt(square / (n_steps - 1)) if n_steps >= 2 else np.full(mean.shape, np.nan)
+    trend = np.einsum("wct,t->wc", deviation, time) / (time @ time)
+    trend = trend if n_steps >= 3 else np.full(mean.shape, np.nan)
+    return np.stack([mean, spread, x.min(axis=2), x.max(axis=2), trend], axis=2)
 
 
 def _of_part(x: NDArray[np.float64], measured: NDArray[np.bool_], hz: float) -> NDArray[np.float64]:
-    """The same of rows with holes, over the steps that were measured."""
+    """(k, 5) the same of k rows with holes, over the steps that were measured."""
     count = measured.sum(axis=1)
     seconds = np.arange(x.shape[1]) / hz
     mean = np.where(measured, x, 0.0).sum(axis=1) / count

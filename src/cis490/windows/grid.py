@@ -53,15 +53,15 @@ class Steps:
     Attributes:
         edges: (n_steps + 1,) int64 within an episode.
         n_episodes: n.
-        begin, end: (n * n_steps,) int64 on the common axis.
+        edge: (n, n_steps + 1) int64 on the common axis.
+        begin, end: (n, n_steps) int64 on the common axis.
     """
 
     def __init__(self, edges: Times, n_episodes: int) -> None:
         assert n_episodes <= MOST_EPISODES, "their stretches would not fit into int64"
         self.edges, self.n_episodes = edges, n_episodes
-        stretch = np.arange(n_episodes, dtype=np.int64)[:, None] * SPAN
-        self.begin = (stretch + edges[:-1]).ravel()
-        self.end = (stretch + edges[1:]).ravel()
+        self.edge = np.arange(n_episodes, dtype=np.int64)[:, None] * SPAN + edges
+        self.begin, self.end = self.edge[:, :-1], self.edge[:, 1:]
 
     @property
     def n_steps(self) -> int:
@@ -83,24 +83,36 @@ class Samples:
         if len(t) > 1 and (repeated := t[1:] == t[:-1]).any():
             self._keep = np.append(~repeated, True)
             t, gap_ns = t[self._keep], gap_ns[self._keep]
-        self._n_samples, self._shape = len(t), len(steps.begin)
+        self._n_samples, self._shape = len(t), steps.begin.shape
         if len(t) == 0:
             return
-        # The interval [t i, t i+1) that a step begins in, and (t i, t i+1] that it ends in.
-        first = np.searchsorted(t, steps.begin, side="right") - 1
-        self._latest = np.searchsorted(t, steps.end, side="left") - 1
-        self._recent = (self._latest >= 0) & (steps.end - t[self._latest] <= gap_ns[self._latest])
+        edge = steps.edge
+        # The interval [t i, t i+1) that each edge lies in; a step that ends on a sample does not
+        # touch the interval that begins there.
+        after = np.searchsorted(t, edge.ravel(), side="right").reshape(edge.shape) - 1
+        first, latest = after[:, :-1], (after - (t[after] == edge))[:, 1:]
+        self._latest = latest
+        self._recent = (latest >= 0) & (steps.end - t[latest] <= gap_ns[latest])
         if len(t) == 1:
             return
         self._length = np.diff(t)
         self._too_long = self._length > gap_ns[:-1]
         most = len(t) - 2
-        self._inside = (first >= 0) & (self._latest <= most)
-        self._first, self._last = np.clip(first, 0, most), np.clip(self._latest, 0, most)
-        self._one = self._first == self._last
-        self._width = steps.end - steps.begin
-        self._head = t[self._first + 1] - steps.begin
-        self._tail = steps.end - t[self._last]
+        self._touched = np.clip(first, 0, most), np.clip(latest, 0, most)
+        self._valid = (first >= 0) & (latest <= most) & self._untouched(self._too_long)
+        self._of = np.clip(after, 0, most)
+        self._one = self._of[:, 1:] == self._of[:, :-1]
+        self._width = (steps.end - steps.begin).astype(np.float64)
+        self._tail = (edge - t[self._of])[:, 1:].astype(np.float64)
+        self._head = (t[self._of + 1] - edge)[:, :-1].astype(np.float64)
+
+    def _untouched(self, bad: Mask) -> Mask:
+        """(n, n_steps): whether a step touches no interval of those flagged."""
+        if not bad.any():
+            return np.ones(self._shape, bool)
+        n_bad = np.concatenate([[0], np.cumsum(bad)])
+        first, last = self._touched
+        return np.asarray(n_bad[last + 1] == n_bad[first])
 
     def counter(self, v: Numbers, *, hz: int, modulus: int | None = None) -> tuple[Grid, Mask]:
         """Rates of a counter.
@@ -115,30 +127,27 @@ class Samples:
             modulus: what the counter wraps at.
 
         Returns:
-            (n * n_steps,) float64 rates per second, 0 where missing, and bool.
+            (n, n_steps) float64 rates per second, 0 where missing, and bool.
         """
         if self._n_samples < 2:
             return np.zeros(self._shape), np.zeros(self._shape, bool)
         v = v if self._keep is None else v[self._keep]
-        went_back = v[1:] < v[:-1]
         # Of integers modulo 2**64, so that no difference overflows.
-        exact = v.view(np.uint64) if v.dtype == np.int64 else v
-        increment = exact[1:] - exact[:-1]
-        whole = exact[self._last] - exact[self._first + 1]
-        if modulus is not None:
-            wrapped = went_back & (v[:-1].astype(np.float64) - v[1:] <= modulus)
-            increment = np.where(wrapped, increment + increment.dtype.type(modulus), increment)
-            went_back &= ~wrapped
-            n_wraps = np.concatenate([[0], np.cumsum(wrapped)])
-            wraps = n_wraps[self._last] - n_wraps[self._first + 1]
-            whole = whole + (wraps * modulus).astype(whole.dtype)
-        bad = went_back | self._too_long
-        n_bad = np.concatenate([[0], np.cumsum(bad)])
-        valid = self._inside & (n_bad[self._last + 1] == n_bad[self._first])
-        per_ns = np.where(bad, 0.0, increment / self._length)
-        ahead, behind = per_ns[self._first], per_ns[self._last]
-        across = self._head * ahead + whole + self._tail * behind
-        rate = np.where(self._one, self._width * ahead, across) * hz
+        level = v.view(np.uint64) if v.dtype == np.int64 else v
+        valid, went_back = self._valid, (v[1:] < v[:-1]) & ~self._too_long
+        if went_back.any():
+            if modulus is not None:
+                wrapped = went_back & (v[:-1].astype(np.float64) - v[1:] <= modulus)
+                went_back &= ~wrapped
+                n_wraps = np.concatenate([[0], np.cumsum(wrapped)])
+                level = level + (n_wraps * modulus).astype(level.dtype)
+            valid = valid & self._untouched(went_back)
+        with np.errstate(over="ignore", invalid="ignore"):  # in what is not valid
+            per_ns = ((level[1:] - level[:-1]) / self._length)[self._of]
+            # From a step's begin to the next sample, on to the last one before its end, to its end.
+            between = level[self._of[:, 1:]] - level[self._of[:, :-1] + 1]
+            across = self._head * per_ns[:, :-1] + between + self._tail * per_ns[:, 1:]
+            rate = np.where(self._one, self._width * per_ns[:, :-1], across) * hz
         return np.where(valid, rate, 0.0), valid
 
     def gauge(self, v: Numbers) -> tuple[Grid, Mask]:
@@ -148,12 +157,12 @@ class Samples:
             v: (n_samples,).
 
         Returns:
-            (n * n_steps,) float64, 0 where missing, and bool.
+            (n, n_steps) float64, 0 where missing, and bool.
         """
         if self._n_samples == 0:
             return np.zeros(self._shape), np.zeros(self._shape, bool)
         v = v if self._keep is None else v[self._keep]
-        return np.where(self._recent, v[self._latest].astype(np.float64), 0.0), self._recent
+        return np.where(self._recent, v.astype(np.float64)[self._latest], 0.0), self._recent
 
 
 def silence(end_ns: Times, steps: Steps) -> Mask:
@@ -255,6 +264,6 @@ def hold_counts(
     masks = np.broadcast_to(mask, shape).copy()
     if len(t) == 0:
         return np.zeros(shape), masks
-    last = np.searchsorted(t - interval_ns, steps.end, side="left") - 1
-    held = (last >= 0) & (t[last] > steps.begin)
-    return np.where(held & mask.ravel(), counts[:, last], 0.0).reshape(shape), masks
+    last = np.searchsorted(t - interval_ns, steps.end.ravel(), side="left").reshape(mask.shape) - 1
+    held = (last >= 0) & (t[last] > steps.begin) & mask
+    return np.where(held, counts[:, last], 0.0), masks
