@@ -31,6 +31,23 @@ def test_an_edit_counts_and_a_comment_does_not(tmp_path, edit, changes):
     assert (code_hash([file.parent]) != before) == changes
 
 
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        (lambda s: s.replace("x + 1", "x + 2"), True),
+        (lambda s: s.replace("why", "because"), False),
+        (lambda s: s.replace("{ return", "{\n    return"), False),
+    ],
+)
+def test_of_c_too_an_edit_counts_and_a_comment_does_not(tmp_path, edit, changes):
+    source = "/* why:\n * so */\nint f(int x) { return x + 1; }\n"
+    before, after = tmp_path / "a/f.c", tmp_path / "b/f.c"
+    for file, content in ((before, source), (after, edit(source))):
+        file.parent.mkdir()
+        file.write_text(content)
+    assert (code_hash([before]) != code_hash([after])) == changes
+
+
 def test_a_path_that_is_gone_is_an_error_not_an_unchanged_hash(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone\.py"):
         code_hash([tmp_path / "gone.py"])

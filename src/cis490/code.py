@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 
 def code_hash(paths: Iterable[Path]) -> str:
-    """Hash of the code in Python files, and in all below those that are folders.
+    """Hash of the code in Python and C files, and in all Python below those that are folders.
 
     Comments, layout and docstrings do not count.
 
@@ -26,12 +27,14 @@ def code_hash(paths: Iterable[Path]) -> str:
         if not path.exists():
             raise FileNotFoundError(f"{path} is named as code of a rule but does not exist")
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.name}\n{_bare(file.read_bytes())}\n".encode())
+            digest.update(f"{file.name}\n{_bare(file.read_bytes(), file.suffix)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 @cache  # rules share files
-def _bare(source: bytes) -> str:
+def _bare(source: bytes, suffix: str) -> str:
+    if suffix == ".c":
+        return " ".join(re.sub(r"/\*.*?\*/", " ", source.decode(), flags=re.DOTALL).split())
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

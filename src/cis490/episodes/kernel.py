@@ -1,0 +1,76 @@
+"""The compiled decoder of plain rows; without it the pure one of parse.py does all, more slowly.
+
+The installation compiles `_rows.c` beside this file where there is a C compiler (hatch_build.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCE: Final = Path(__file__).with_name("_rows.c")
+LIBRARY: Final = SOURCE.with_suffix(".so")
+
+
+def load(library: Path = LIBRARY) -> Any:
+    """The function of the compiled `_rows.c`; None if there is none, or it is of another source."""
+    try:
+        loaded = ctypes.CDLL(str(library))
+        loaded.cis490_source.restype = ctypes.c_char_p
+        compiled_from = loaded.cis490_source().decode()
+        if compiled_from != hashlib.sha256(SOURCE.read_bytes()).hexdigest():
+            return None
+        function = loaded.cis490_whole_rows
+    except (OSError, AttributeError):
+        return None
+    pointer, int64 = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = [
+        *(ctypes.c_char_p, int64, pointer, pointer, ctypes.c_int, int64, int64, pointer),
+    ]
+    function.restype = int64
+    return function
+
+
+_whole_rows = load()
+
+
+class Keys:
+    """Keys of a row, as the compiled decoder takes them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        keys = [name.encode() for name in names]
+        self.n = len(keys)
+        self.names = (ctypes.c_char_p * self.n)(*keys)
+        self.sizes = (ctypes.c_int64 * self.n)(*map(len, keys))
+        # {"key":0,...}: no line of a row is shorter.
+        self.least_bytes = sum(len(key) + 5 for key in keys) + 1
+
+
+def whole_rows(
+    content: bytes, keys: Keys, *, most_rows: int, longest_line: int
+) -> NDArray[np.int64] | None:
+    """Rows of JSON lines that hold nothing but integers.
+
+    Args:
+        content: lines, each an object with every key once; other keys are ignored.
+        keys: what to take.
+        most_rows, longest_line: more rows or bytes of a line are not plain.
+
+    Returns:
+        int64 (n_rows, n_keys); None if a line is not plain, or there is no compiled decoder.
+    """
+    if _whole_rows is None:
+        return None
+    room = min(len(content) // keys.least_bytes + 1, most_rows)
+    rows = np.empty((room, keys.n), np.int64)
+    n_rows = _whole_rows(
+        *(content, len(content), keys.names, keys.sizes, keys.n),
+        *(longest_line, room, rows.ctypes.data),
+    )
+    return None if n_rows < 0 else rows[:n_rows]
