@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cis490.errors import FormatError
 
@@ -78,9 +79,10 @@ def to_json(value: Any) -> str:
     Floats that JSON cannot hold (NaN, infinities) become null. Paths become text.
 
     Raises:
-        TypeError: `value` holds something that has no JSON form.
+        TypeError: `value` holds something that has no JSON form, or a key that is no text.
     """
-    return json.dumps(_plain(value), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    compact = msgspec.json.encode(value, enc_hook=_plain, order="sorted")
+    return msgspec.json.format(compact, indent=1).decode() + "\n"
 
 
 def write_json(path: StrPath, value: Any) -> None:
@@ -149,15 +151,11 @@ def _alive(suffix: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
+    """What JSON has for a value that is not JSON's own."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = sorted(value) if isinstance(value, (set, frozenset)) else value
-        return [_plain(item) for item in items]
+        return dict(value)
     if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays, without importing either
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value
+    raise TypeError(f"{type(value).__name__} has no JSON form")

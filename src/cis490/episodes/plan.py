@@ -139,7 +139,10 @@ def _files(store: Path) -> Found:
         # What cannot be looked at is not found: its episodes will be errored as missing.
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+                name = entry.name
+                if not name.isascii():
+                    name = os.fsencode(name).decode("utf-8", "backslashreplace")
+                path = prefix + name
                 with suppress(OSError):
                     if entry.is_dir(follow_symlinks=not prefix):
                         folders.append((Path(entry.path), f"{path}/"))
