@@ -90,7 +90,11 @@ def test_every_mutated_episode_ends_in_a_verdict_and_costs_no_neighbour(tmp_path
             packed = mutant(rng, f"bad{i}", rng.choice(originals))
             store.put("alder", f"bad{i}", packed)
         (manifest,), _ = read_store(
-            {"store": store.folder, "store_pin": None, "batch": {"episodes": 100}}
+            {
+                "store": store.folder,
+                "store_pin": None,
+                "batch": {"episodes": 100, "packed_bytes": 10**9},
+            }
         )
         out = tmp_path / f"out{number}"
         ingest(

@@ -1,3 +1,4 @@
+import json
 import os
 
 import polars as pl
@@ -58,6 +59,19 @@ def test_new_episodes_fill_the_open_batch_and_start_the_next(fleet, tmp_path):
     fleet.put("alder", "alder6", b"new")
     run(fleet, tmp_path / "plan")
     assert changed(before, manifests(tmp_path / "plan")) == {"alder-00002", "alder-00003"}
+
+
+def test_a_batch_of_large_episodes_ends_before_its_packed_bytes_pass_the_limit(fleet, tmp_path):
+    sizes = [400, 400, 300, 2000, 100, 900, 1]
+    for i, size in enumerate(sizes):
+        fleet.put("cedar", f"cedar{i}", bytes(size))
+    run(fleet, tmp_path / "plan", batch={"episodes": 4, "packed_bytes": 1000})
+    batches = [
+        [entry["size_bytes"] for entry in json.loads(content)["episodes"]]
+        for name, content in manifests(tmp_path / "plan").items()
+        if name.startswith("cedar")
+    ]
+    assert batches == [[400, 400], [300], [2000], [100, 900], [1]]
 
 
 def test_a_superseded_vanished_or_changed_episode_dirties_its_batch_alone(fleet, tmp_path):

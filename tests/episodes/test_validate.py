@@ -18,7 +18,9 @@ DEFAULT_LIMITS = Limits()
 
 
 def judge(store: Store, limits: Limits = DEFAULT_LIMITS):
-    manifests, _ = read_store({"store": store.folder, "store_pin": None, "batch": {"episodes": 9}})
+    manifests, _ = read_store(
+        {"store": store.folder, "store_pin": None, "batch": {"episodes": 9, "packed_bytes": 10**9}}
+    )
     (entry,) = (Entry.from_manifest(e) for m in manifests for e in m["episodes"])
     return examine(entry, store.folder, limits)
 

@@ -1,8 +1,9 @@
 """Which episodes form which batch: a pure function of the index, written as manifests.
 
 A batch is append-only and of one host: its episodes are consecutive in the order of their first
-appearance in the index, so new arrivals fill the open batch or start the next, and no other batch
-changes. A manifest is rewritten only if its content changed; Snakemake reruns what depends on it.
+appearance in the index, at most so many and of at most so many packed bytes, so new arrivals fill
+the open batch or start the next, and no other batch changes. A manifest is rewritten only if its
+content changed; Snakemake reruns what depends on it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_store(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
     """The manifests of a store's batches, and what is wrong with its index.
 
     Args:
-        config: a resolved config; `store`, `store_pin` and `batch.episodes` are used.
+        config: a resolved config; `store`, `store_pin` and `batch` are used.
 
     Returns:
         For each batch: batch, host_id and episodes (`validate.Entry`, and the file's size and
@@ -71,15 +72,15 @@ def read_store(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
     index = read_index(store)
     found = _files(store)
     records, pin = _apply_pin(index.records, config["store_pin"])
-    size = config["batch"]["episodes"]
+    limits = config["batch"]["episodes"], config["batch"]["packed_bytes"]
     manifests = [
         {
             "batch": f"{host_id}-{number:05d}",
             "host_id": host_id,
-            "episodes": [_entry(record, found) for record in of_host[start : start + size]],
+            "episodes": [_entry(record, found) for record in of_batch],
         }
         for host_id, of_host in _by_host(record for record in records if record.problem is None)
-        for number, start in enumerate(range(0, len(of_host), size))
+        for number, of_batch in enumerate(_batches(of_host, *limits))
     ]
     return manifests, _report(index, records, found) | {"pin": pin}
 
@@ -173,6 +174,21 @@ def _by_host(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     for record in records:
         by_host.setdefault(record.content["host_id"], []).append(record)
     return sorted(by_host.items())
+
+
+def _batches(records: Iterable[Record], most: int, most_bytes: int) -> Iterator[list[Record]]:
+    """Consecutive records, at most so many and with at most so many packed bytes, at least one."""
+    batch: list[Record] = []
+    n_bytes = 0
+    for record in records:
+        size = max(record.integer("size_bytes") or 0, 0)
+        if batch and (len(batch) == most or n_bytes + size > most_bytes):
+            yield batch
+            batch, n_bytes = [], 0
+        batch.append(record)
+        n_bytes += size
+    if batch:
+        yield batch
 
 
 def _require_hosts(config: Mapping[str, Any], there: set[str]) -> None:

@@ -110,7 +110,9 @@ def originals(source: Path) -> dict[str, list[_Original]]:
     Raises:
         StoreError: there is none.
     """
-    manifests, _ = read_store({"store": source, "store_pin": None, "batch": {"episodes": 10**9}})
+    manifests, _ = read_store(
+        {"store": source, "store_pin": None, "batch": {"episodes": 10**9, "packed_bytes": 10**15}}
+    )
     found: dict[str, list[_Original]] = {}
     for manifest in manifests:
         for content in sorted(manifest["episodes"], key=lambda entry: str(entry["episode_id"])):
