@@ -15,7 +15,7 @@ from cis490.channels import CHANNELS, MODES, PHASES, channel_index
 from cis490.errors import SchemaMismatch
 
 # Raised by hand when the meaning of a column changes without any of the settings below changing.
-VERSION = 1
+VERSION = 2
 
 # The summary of one channel over one window, in column order (computed in windows/features.py).
 STATISTICS = ("mean", "std", "min", "max", "trend", "missing")

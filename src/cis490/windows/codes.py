@@ -8,7 +8,7 @@ needs a scale agreed upon beforehand.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from cis490.channels import CHANNELS
 Codes = NDArray[np.int16]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Real = TypeVar("Real", bound=np.floating)
 
 MISSING: Final = -32768
 LEAST: Final = -32767  # the code of the least value
@@ -59,8 +60,8 @@ def encode(values: Floats, mask: Mask) -> tuple[Codes, Floats, Floats]:
 
 def _encode(values: Floats, mask: Mask) -> tuple[Codes, Floats, Floats]:
     """`encode` of a few episodes of at least one step."""
-    measured: Mask = mask.any(axis=2)
-    holed: Mask = ~mask.all(axis=2)
+    measured: Mask = np.asarray(mask.any(axis=2))
+    holed: Mask = ~np.asarray(mask.all(axis=2))
     x = values.copy()
     # A measured value in the place of each missing one: the range and the cast meet no other.
     first = np.take_along_axis(values, mask.argmax(axis=2)[:, :, None], axis=2)[holed]
@@ -113,7 +114,7 @@ def _float32(x: NDArray[np.float64]) -> Floats:
     return np.clip(x, -_LARGEST, _LARGEST).astype(np.float32)
 
 
-def signed_log1p(x: Floats) -> Floats:
+def signed_log1p(x: NDArray[Real]) -> NDArray[Real]:
     """sign(x) log(1 + |x|), elementwise, in the precision of x."""
-    log: Floats = np.log1p(np.abs(x))
+    log: NDArray[Real] = np.log1p(np.abs(x))
     return np.copysign(log, x, out=log) if (x < 0).any() else log
