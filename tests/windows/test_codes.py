@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cis490.channels import CHANNELS
+from cis490.episodes.tarball import Limits
+from cis490.episodes.telemetry import collect
+from cis490.episodes.validate import examine_file
+from cis490.schema import Schema
+from cis490.windows import build
 from cis490.windows.codes import LEAST, MISSING, STEPS, decode, encode, signed_log1p, to_raw
+from tests.conftest import SAMPLE_STORE
 
 C = len(CHANNELS)
 LOG = next(i for i, channel in enumerate(CHANNELS) if channel.log)
@@ -178,3 +184,36 @@ def test_the_signed_log_is_odd_and_keeps_the_precision_of_its_input():
     x = np.array([-1, 0, 1], np.float32)
     assert signed_log1p(x).dtype == np.float32
     np.testing.assert_allclose(signed_log1p(x), [-np.log(2), 0, np.log(2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("host_id", ["alder", "birch", "dogwood"])
+def test_real_grids_lose_less_than_a_thousandth_of_a_channels_spread(host_id, monkeypatch):
+    """In units in which a network sees them, the codes of real episodes are their values."""
+    grids = []
+
+    def recorded(values, mask):
+        grids.append((values.copy(), mask.copy()))
+        return encode(values, mask)
+
+    monkeypatch.setattr(build, "encode", recorded)
+    paths = sorted((SAMPLE_STORE / host_id).glob("*.tar.zst"))
+    episodes = [episode for path in paths if (episode := examine_file(path, Limits())[1])]
+    build.windows_of(collect(episodes), Schema(10, None, 10.0, 5.0))
+    assert sum(values.shape[1] for values, _ in grids) == len(episodes) > 40
+    exacts, errors = [], []
+    for values, mask in grids:
+        codes, scale, base = encode(values, mask)
+        back = decode(codes, scale[:, None], base[:, None])
+        x = np.where(mask.transpose(1, 2, 0), exact(values), np.nan)
+        assert np.array_equal(np.isnan(back), np.isnan(x))
+        error, largest = np.abs(back - x), np.nan_to_num(np.abs(x)).max(axis=1, keepdims=True)
+        assert np.nanmax(error - 0.5 * scale[:, None] - 4e-7 * largest) <= 0
+        exacts.append(x.reshape(-1, C))
+        errors.append(np.nan_to_num(error).max(axis=(0, 1)))
+    x = np.concatenate(exacts)
+    some = ~np.isnan(x).all(axis=0)
+    spread = np.nanstd(x[:, some], axis=0)
+    worst = np.max(errors, axis=0)[some]
+    varies = spread > 1e-6 * np.abs(np.nanmean(x[:, some], axis=0))
+    assert varies.sum() > 30
+    assert (worst[varies] / spread[varies]).max() < 1e-3

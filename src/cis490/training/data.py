@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from cis490.files import read_parquet, read_parquet_metadata
 from cis490.models.base import Columns
 from cis490.models.views import CodedSeries, WindowView
 from cis490.schema import STATISTICS, Schema, feature_log, feature_names
-from cis490.windows.shards import read_index, read_tensors
+from cis490.windows.shards import read_episodes, read_sizes
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,22 @@ def _by_batch(
 def _rows(files: Sequence[tuple[Path, pl.DataFrame]], schema: Schema) -> pl.DataFrame:
     """Windows in their final order: part, episode_id, window, phase; which file and row of it."""
     columns = {"episode_id": pl.String, "window": pl.Int32, "phase": pl.String}
-    numbers = {"part": pl.String, "file": pl.Int32, "row": pl.Int64}
-    frames = [pl.DataFrame(schema=columns | numbers)]
+    found, members = [], []
     for number, (path, episodes) in enumerate(files):
         schema.require(read_parquet_metadata(path).get("schema_sha256", "(none)"), str(path))
-        rows = read_parquet(path, columns=list(columns))
-        part = episodes.select("episode_id", "part")
-        own = rows.with_columns(file=pl.lit(number, pl.Int32), row=pl.int_range(rows.height)).join(
-            part, on="episode_id", how="inner"
-        )
-        frames.append(own.select(frames[0].columns))
-    return pl.concat(frames).sort("part", "episode_id", "window")
+        found.append(read_parquet(path, columns=list(columns)))
+        members.append(episodes.select("episode_id", "part", file=pl.lit(number, pl.Int32)))
+    heights = [frame.height for frame in found]
+    places = pl.DataFrame(
+        {
+            "file": np.repeat(np.arange(len(files), dtype=np.int32), heights),
+            "row": np.concatenate([np.empty(0, np.int64), *map(np.arange, heights)]),
+        }
+    )
+    rows = pl.concat([pl.DataFrame(schema=columns), *found]).hstack(places)
+    empty = pl.DataFrame(schema={"episode_id": pl.String, "part": pl.String, "file": pl.Int32})
+    wanted = pl.concat([empty, *members])
+    return rows.join(wanted, on=["episode_id", "file"]).sort("part", "episode_id", "window")
 
 
 def _features(
@@ -160,19 +166,20 @@ def _windows(
         base=np.empty((len(ids), len(channels)), np.float32),
     )
     step_label = np.empty(offset[-1], np.int8)
+    # Channels side by side are copied at once, which is four times as fast as one by one.
+    cuts = [0, *(np.flatnonzero(np.diff(channels) != 1) + 1), len(channels)]
+    runs = [(slice(channels[a], channels[b - 1] + 1), slice(a, b)) for a, b in pairwise(cuts)]
     for path, members in shards:
-        shard = read_tensors(path, schema)
-        at = {episode_id: i for i, episode_id in enumerate(shard.episode_id)}
-        for episode_id in members["episode_id"]:
-            i, j = at[episode_id], place[episode_id]
-            here, there = slice(*shard.offset[i : i + 2]), slice(*offset[j : j + 2])
-            # "clip", for numpy buffers `out` otherwise; the channels are those of the schema.
-            np.take(shard.codes[here], channels, axis=1, out=series.codes[there], mode="clip")
-            step_label[there] = shard.phase[here]
-            series.scale[j], series.base[j] = shard.scale[i, channels], shard.base[i, channels]
+        for shard in read_episodes(path, schema, members["episode_id"].to_list()):
+            j = place[shard.episode_id[0]]
+            there = slice(offset[j], offset[j + 1])
+            step_label[there] = shard.phase
+            for theirs, own in runs:
+                series.codes[there, own] = shard.codes[:, theirs]
+            series.scale[j], series.base[j] = shard.scale[0, channels], shard.base[0, channels]
     placed = episodes.select("episode_id").with_row_index("place")
-    own = rows.select("episode_id").join(placed, on="episode_id", how="left", maintain_order="left")
-    of = own["place"].to_numpy()
+    of_row = rows.select("episode_id").join(placed, on="episode_id", maintain_order="left")
+    of = of_row["place"].to_numpy()
     low = offset[of]
     high = low + schema.stride * (n_windows[of] - 1)
     start = low + schema.stride * rows["window"].to_numpy().astype(np.int64)
@@ -191,14 +198,10 @@ def _windows(
 
 def _episodes(shards: Sequence[tuple[Path, pl.DataFrame]], schema: Schema) -> pl.DataFrame:
     """The split's episodes: episode_id, in its order; n_steps, n_windows."""
-    found: list[tuple[str, int, int]] = []
-    for path, members in shards:
-        index = read_index(path, schema)
-        sizes = zip(np.diff(index.offset).tolist(), index.n_windows.tolist(), strict=True)
-        size_of = dict(zip(index.episode_id, sizes, strict=True))
-        for episode_id in members["episode_id"]:
-            if episode_id not in size_of:
-                raise FormatError(f"{path} lacks episode {episode_id}: run the workflow again")
-            found.append((episode_id, *size_of[episode_id]))
     columns = {"episode_id": pl.String, "n_steps": pl.Int64, "n_windows": pl.Int64}
-    return pl.DataFrame(found, columns, orient="row").sort("episode_id")
+    found = [pl.DataFrame(schema=columns)]
+    for path, members in shards:
+        ids = members["episode_id"]
+        n_steps, n_windows = read_sizes(path, schema, ids.to_list())
+        found.append(pl.DataFrame({"episode_id": ids, "n_steps": n_steps, "n_windows": n_windows}))
+    return pl.concat(found).sort("episode_id")

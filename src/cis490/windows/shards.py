@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,30 +26,21 @@ VERSION = "2"
 
 
 @dataclass(frozen=True)
-class ShardIndex:
-    """Which episodes a shard holds, and where.
+class TensorShard:
+    """The grids of n episodes one after another; S is the sum of their steps.
 
     Attributes:
         episode_id: n ids.
         offset: int64 (n + 1,); episode i is rows offset[i]:offset[i + 1], a row a step.
         n_windows: int64 (n,); window k of episode i starts at offset[i] + k * stride.
-    """
-
-    episode_id: list[str]
-    offset: NDArray[np.int64]
-    n_windows: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class TensorShard(ShardIndex):
-    """The grids of n episodes one after another; S is the sum of their steps.
-
-    Attributes:
         codes: int16 (S, 46), `windows.codes.MISSING` where nothing was measured.
         scale, base: float32 (n, 46), what an episode's codes mean (`windows.codes.decode`).
         phase: int8 (S,), index into `channels.PHASES` of what held in the middle of each step.
     """
 
+    episode_id: list[str]
+    offset: NDArray[np.int64]
+    n_windows: NDArray[np.int64]
     codes: Codes
     scale: Floats
     base: Floats
@@ -97,10 +88,50 @@ def read_tensors(path: StrPath, schema: Schema) -> TensorShard:
         return TensorShard(episode_id, *map(content.get_tensor, names))
 
 
-def read_index(path: StrPath, schema: Schema) -> ShardIndex:
-    """Read only what a shard holds, not its codes; raises as `read_tensors`."""
+def read_sizes(
+    path: StrPath, schema: Schema, wanted: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many steps and windows each of some episodes has, int64 (n,) both; no grid is read.
+
+    Raises:
+        FormatError: as `read_tensors`, or the shard lacks one of them.
+        SchemaMismatch: as `read_tensors`.
+    """
     with _opened(path, schema) as (content, episode_id):
-        return ShardIndex(episode_id, *map(content.get_tensor, ("offset", "n_windows")))
+        rows = _rows(path, episode_id, wanted)
+        n_steps: NDArray[np.int64] = np.diff(content.get_tensor("offset"))
+        return n_steps[rows], content.get_tensor("n_windows")[rows]
+
+
+def read_episodes(path: StrPath, schema: Schema, wanted: Sequence[str]) -> Iterator[TensorShard]:
+    """Read some episodes, each as a shard of its own; the grids of the others are not read.
+
+    Raises:
+        FormatError: as `read_tensors`, or the shard lacks one of them.
+        SchemaMismatch: as `read_tensors`.
+    """
+    with _opened(path, schema) as (content, episode_id):
+        small = ("offset", "n_windows", "scale", "base")
+        offset, n_windows, scale, base = map(content.get_tensor, small)
+        grids, phases = map(content.get_slice, ("codes", "phase"))
+        for i in _rows(path, episode_id, wanted):
+            start, stop = int(offset[i]), int(offset[i + 1])
+            yield TensorShard(
+                episode_id=[episode_id[i]],
+                offset=np.array([0, stop - start]),
+                n_windows=n_windows[i : i + 1],
+                codes=grids[start:stop],
+                scale=scale[i : i + 1],
+                base=base[i : i + 1],
+                phase=phases[start:stop],
+            )
+
+
+def _rows(path: StrPath, episode_id: list[str], wanted: Sequence[str]) -> list[int]:
+    place = {name: i for i, name in enumerate(episode_id)}
+    if lacking := [name for name in wanted if name not in place]:
+        raise FormatError(f"{path} lacks episode {lacking[0]}: run the workflow again")
+    return [place[name] for name in wanted]
 
 
 @contextmanager
