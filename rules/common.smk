@@ -61,10 +61,10 @@ CODE = {
     "split": ["splits.py"],
     "train": LEARNING,
     "predict": LEARNING,
-    "evaluate": ["channels.py", "evaluation", "models/preprocess.py"],
+    "evaluate": ["channels.py", "evaluation", "models/weights.py"],
     "report": [
         *(*VERDICTS, "episodes/summary.py", "markdown.py"),
-        *("evaluation", "models/preprocess.py", "report"),
+        *("evaluation", "models/weights.py", "report"),
     ],
 }
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from cis490.channels import CHANNELS, MODES, PHASES, channel_index
 from cis490.errors import SchemaMismatch
 
 # Raised by hand when the meaning of a column changes without any of the settings below changing.
-VERSION = 1
+VERSION = 2
 
 # The summary of one channel over one window, in column order (computed in windows/features.py).
 STATISTICS = ("mean", "std", "min", "max", "trend", "missing")
@@ -62,7 +62,7 @@ class Schema:
         """All that decides what a column means; the hash covers exactly this."""
         return {
             "version": VERSION,
-            "channels": [asdict(channel) | {"key": channel.key} for channel in CHANNELS],
+            "channels": [vars(channel) | {"key": channel.key} for channel in CHANNELS],
             "modes": {mode: [CHANNELS[i].key for i in channel_index(mode)] for mode in MODES},
             "phases": PHASES,
             "grid": {"hz": self.hz, "max_gap_s": self.max_gap_s},

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from cis490.models.views import WindowView
+from cis490.models.views import CodedSeries, WindowView
 from cis490.training.batches import CLIP, Batches, SourceDropout
+from cis490.windows.codes import LEAST, MISSING, decode
 
 CPU = torch.device("cpu")
 
@@ -109,3 +110,43 @@ def test_source_dropout_is_for_training_only():
     batches = Batches(view, view.series, np.zeros(50, np.int64), CPU, dropout=dropout)
     assert all(x.sum() == 0 for x, _ in batches.shuffled(generator()))
     assert all((x == 1).all() for x, _ in batches.in_order())
+
+
+def coded_view(**options):
+    """Windows of two coded episodes of 40 steps, and the same of their values."""
+    rng = np.random.default_rng(7)
+    codes = rng.integers(LEAST, 32768, (80, 3)).astype(np.int16)
+    codes[rng.random(codes.shape) < 0.2] = MISSING
+    scale = rng.uniform(1e-5, 4e-5, (2, 3)).astype(np.float32)
+    base = np.array([[-1, 0, np.nan], [0.5, -2, 0]], np.float32)
+    series = CodedSeries(codes, np.array([0, 40, 80]), scale, base)
+    start = np.array([0, 10, 30, 40, 55, 70])
+    low, high = np.repeat([0, 40], 3), np.repeat([30, 70], 3)
+    labels = np.repeat(np.arange(4, dtype=np.int8), 20)
+    options |= {"low": low, "high": high, "step_label": labels}
+    of = np.repeat([0, 1], 40)
+    values = decode(codes, scale[of], base[of])
+    return (WindowView(s, start, 10, **options) for s in (series, values))
+
+
+@pytest.mark.parametrize("jitter", [0, 5])
+def test_coded_windows_are_the_values_that_their_codes_mean(jitter):
+    y = np.array([0, 0, 1, 2, 2, 3])
+    coded, plain = (
+        Batches(view, view.series, y, CPU, batch_size=4) for view in coded_view(jitter=jitter)
+    )
+    assert coded.series.dtype == torch.int16
+    for one, other in (
+        (coded.in_order(), plain.in_order()),
+        (coded.shuffled(generator(3)), plain.shuffled(generator(3))),
+    ):
+        for (x, y_x), (z, y_z) in zip(one, other, strict=True):
+            assert torch.equal(x[:, 3:], z[:, 3:])
+            torch.testing.assert_close(x[:, :3], z[:, :3], rtol=0, atol=2e-6)
+            assert torch.equal(y_x, y_z)
+
+
+def test_coded_and_plain_views_cut_the_same_array():
+    coded, plain = coded_view()
+    np.testing.assert_array_equal(coded.to_array(), plain.to_array())
+    assert coded.shape == plain.shape == (6, 3, 10)

@@ -3,9 +3,9 @@ import polars as pl
 import pytest
 
 from cis490 import files
-from cis490.channels import PHASES, channel_index
+from cis490.channels import CHANNELS, PHASES, channel_index
 from cis490.errors import ConfigError, FormatError, SchemaMismatch
-from cis490.schema import Schema, feature_names
+from cis490.schema import STATISTICS, Schema, feature_names
 from cis490.training.data import columns_of, load_split
 from cis490.windows.features import summarise
 from tests.training.world import SCHEMA
@@ -34,8 +34,12 @@ def test_features_and_tensors_tell_of_the_same_windows(world, mode):
     assert np.array_equal(summary.y, cut.y)
     assert cut.X.shape == (44, len(channel_index(mode)), 20)
     X = cut.X.to_array()
-    mask = ~np.isnan(X)
-    np.testing.assert_array_equal(summarise(np.nan_to_num(X), mask, SCHEMA.hz), summary.X)
+    log = np.array([CHANNELS[i].log for i in channel_index(mode)])[:, None]
+    raw = np.where(log, np.expm1(np.where(log, X, 0)), X)
+    told = summarise(np.nan_to_num(raw), ~np.isnan(raw), SCHEMA.hz)
+    mean, missing = (slice(STATISTICS.index(name), None, 6) for name in ("mean", "missing"))
+    np.testing.assert_array_equal(told[:, missing], summary.X[:, missing])
+    np.testing.assert_allclose(told[:, mean], summary.X[:, mean], rtol=1e-4)
 
 
 def test_only_the_wanted_parts_are_read_sorted_by_part_episode_and_window(world):
@@ -53,7 +57,7 @@ def test_the_order_of_the_files_does_not_matter(world):
         turned = {"features": world.features[::-1], "tensors": world.tensors[::-1]}
         other = load(world, ["train"], tabular=tabular, **turned)
         assert one.rows.equals(other.rows)
-        values = (one.X, other.X) if tabular else (one.X.series, other.X.series)
+        values = [case.X if tabular else case.X.to_array() for case in (one, other)]
         assert np.array_equal(*values, equal_nan=True)
 
 
@@ -62,7 +66,9 @@ def test_training_windows_may_move_by_half_a_stride_within_their_episode(world):
     assert (still.jitter, moving.jitter) == (0, SCHEMA.stride // 2)
     assert (moving.high - moving.low == 10 * SCHEMA.stride).all()
     assert ((moving.start - moving.low) % SCHEMA.stride == 0).all()
-    assert len(moving.series) == len(moving.step_label) == 5 * 128
+    assert len(moving.series.codes) == len(moving.step_label) == 5 * 128
+    assert moving.series.offset.tolist() == [128 * i for i in range(6)]
+    assert moving.step_label.dtype == np.int8
 
 
 def test_missing_values_are_nan_and_zeros_stay_zeros(world):
@@ -83,7 +89,9 @@ def test_columns_know_logs_sources_and_what_absence_looks_like():
     assert np.array_equal(columns.absent == 1, missing)
     assert np.isnan(columns.absent[~np.array(missing)]).all()
     assert not columns.log[missing].any()
-    assert len(columns_of("oracle", tabular=False).log) == 46
+    tensor = columns_of("oracle", tabular=False)
+    assert len(tensor.log) == 46
+    assert not tensor.log.any()
     with pytest.raises(ConfigError, match="no mode is called dreamy"):
         columns_of("dreamy", tabular=True)
 

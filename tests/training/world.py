@@ -11,6 +11,7 @@ from cis490.config import resolve
 from cis490.schema import Schema, feature_names
 from cis490.training.predict import predict
 from cis490.training.train import train
+from cis490.windows.codes import encode
 from cis490.windows.features import summarise
 from cis490.windows.shards import TensorShard, write_tensors
 
@@ -32,9 +33,9 @@ class World:
         rows = []
         for batch, parts in PARTS.items():
             episodes = [f"{batch[:5]}-e{i}" for i in range(len(parts))]
-            shard = _shard(batch, episodes, parts, test_shift, phases)
+            shard, values, mask = _shard(batch, episodes, parts, test_shift, phases)
             write_tensors(root / f"tensors/{batch}.safetensors", shard, SCHEMA)
-            write_features(root / f"features/{batch}.parquet", shard)
+            _write_features(root / f"features/{batch}.parquet", shard, values, mask)
             rows += [
                 (episode, batch[:5], part, batch)
                 for episode, part in zip(episodes, parts, strict=True)
@@ -86,12 +87,12 @@ class World:
         return pl.read_parquet(out), files.read_json(latency)
 
 
-def write_features(path: Path, shard: TensorShard, schema: Schema = SCHEMA) -> None:
-    """The features of a shard's windows."""
+def _write_features(path: Path, shard: TensorShard, values: np.ndarray, mask: np.ndarray) -> None:
+    """The features of a shard's windows, from the (46, S) values that it encodes."""
     window = np.tile(np.arange(WINDOWS), len(shard.episode_id))
     start = np.repeat(shard.offset[:-1], WINDOWS) + window * SCHEMA.stride
     steps = start[:, None] + np.arange(SCHEMA.length)
-    cut = [np.moveaxis(a[:, steps], 0, 1) for a in (shard.values, shard.mask)]
+    cut = [np.moveaxis(a[:, steps], 0, 1) for a in (values, mask)]
     summary = summarise(*cut, SCHEMA.hz)
     counts = np.stack([(shard.phase[steps] == p).sum(1) for p in range(len(PHASES))], 1)
     phase = len(PHASES) - 1 - counts[:, ::-1].argmax(1)
@@ -103,10 +104,12 @@ def write_features(path: Path, shard: TensorShard, schema: Schema = SCHEMA) -> N
         }
     ).with_columns(pl.Series(n, summary[:, j]) for j, n in enumerate(feature_names("oracle")))
     # Rows in another order than the readers want, as nothing promises theirs.
-    files.write_parquet(path, frame[::-1], {"schema_sha256": schema.sha256})
+    files.write_parquet(path, frame[::-1], {"schema_sha256": SCHEMA.sha256})
 
 
-def _shard(batch, episodes, parts, test_shift, phases) -> TensorShard:
+def _shard(
+    batch, episodes, parts, test_shift, phases
+) -> tuple[TensorShard, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(len(batch) + len(parts))
     n_steps = STEPS * len(episodes)
     phase = np.tile(np.minimum(np.arange(STEPS) // 26, phases - 1), len(episodes)).astype(np.int8)
@@ -117,12 +120,15 @@ def _shard(batch, episodes, parts, test_shift, phases) -> TensorShard:
         mask[NETFLOW] = False
     tested = np.repeat([part in ("test", "excluded") for part in parts], STEPS)
     values[:, tested] += test_shift
-    values[~mask] = 0
-    return TensorShard(
+    grids = (a.reshape(len(CHANNELS), len(episodes), STEPS) for a in (values, mask))
+    codes, scale, base = encode(*grids)
+    shard = TensorShard(
         episode_id=episodes,
         offset=np.arange(len(episodes) + 1, dtype=np.int64) * STEPS,
         n_windows=np.full(len(episodes), WINDOWS, np.int64),
-        values=values,
-        mask=mask,
+        codes=codes.reshape(n_steps, len(CHANNELS)),
+        scale=scale,
+        base=base,
         phase=phase,
     )
+    return shard, values, mask

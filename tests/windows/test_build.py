@@ -11,6 +11,7 @@ from cis490.episodes.validate import Entry, examine
 from cis490.errors import FormatError, SchemaMismatch
 from cis490.schema import Schema, feature_names
 from cis490.windows.build import build, windows_of
+from cis490.windows.codes import to_raw
 from cis490.windows.shards import read_tensors
 from tests.builders import START, flow, lines, members_of, pack
 
@@ -38,8 +39,16 @@ def decode(tmp_path, episode_id="e1", members=None, **options):
     return episode
 
 
+class Grid:
+    """An episode's grid in raw units, as its codes tell it: (46, n_steps), and its mask."""
+
+    def __init__(self, shard):
+        x = shard.decoded()
+        self.values, self.mask = to_raw(x).T, ~np.isnan(x).T
+
+
 def grid_of(episode, schema=SCHEMA):
-    return windows_of(collect([episode]), schema)[2]
+    return Grid(windows_of(collect([episode]), schema)[2])
 
 
 def test_netflow_rows_survive_an_uptime_based_mono_clock(tmp_path):
@@ -62,7 +71,7 @@ def test_silence_is_zero_and_absence_is_missing(tmp_path):
     netflow = [ROW[c.key] for c in CHANNELS if c.source == "netflow"]
     silent = grid_of(decode(tmp_path, members=members_of() | {"netflow.jsonl": b""}))
     assert silent.mask[netflow].all()
-    assert not silent.values[netflow].any()
+    assert not silent.values[netflow].any()  # exactly zero
     absent = grid_of(decode(tmp_path, netflow=False))
     assert not absent.mask[netflow].any()
 
@@ -77,7 +86,8 @@ def test_flows_count_what_flags_and_proto_say(tmp_path):
     shard = grid_of(decode(tmp_path, members=members_of() | {"netflow.jsonl": lines(flows)}))
     expected = {"syn": 4, "rst": 2, "arp": 2, "new_flows": 4, "pkts_out": 40}
     expected |= {"active_flows": 3, "active_dsts": 2}
-    assert {name: shard.values[ROW[f"netflow.{name}"], 7] for name in expected} == expected
+    told = {name: shard.values[ROW[f"netflow.{name}"], 7] for name in expected}
+    assert told == pytest.approx(expected, rel=1e-5)
     assert shard.mask.all(axis=1)[ROW["netflow.syn"]]
 
 
@@ -178,8 +188,9 @@ def test_a_batch_holds_the_windows_of_each_episode_as_if_it_were_alone(tmp_path)
         assert mine.select(header.columns).equals(header)
         np.testing.assert_array_equal(mine.select(names).to_numpy(), features)
         steps = slice(shard.offset[i], shard.offset[i + 1])
-        np.testing.assert_array_equal(shard.values[:, steps], alone.values)
-        np.testing.assert_array_equal(shard.mask[:, steps], alone.mask)
+        np.testing.assert_array_equal(shard.codes[steps], alone.codes)
+        np.testing.assert_array_equal(shard.scale[i], alone.scale[0])
+        np.testing.assert_array_equal(shard.base[i], alone.base[0])
         assert shard.n_windows[i] == header.height
     assert frame["t_start_wall_ns"][:3].to_list() == [START + int(s * 1e9) for s in (0, 5, 10)]
     assert {PHASES[p] for p in shard.phase} == {"clean", "infecting", "infected_running"}
@@ -199,7 +210,8 @@ def test_an_empty_batch_gives_empty_files_of_the_right_columns(tmp_path):
     frame, shard = build_batch(tmp_path, [])
     assert frame.height == 0
     assert frame.columns[8:] == feature_names("oracle")
-    assert shard.values.shape == (46, 0)
+    assert shard.codes.shape == (0, 46)
+    assert shard.scale.shape == shard.base.shape == (0, 46)
 
 
 def test_a_shard_of_another_schema_or_damaged_is_refused(tmp_path):

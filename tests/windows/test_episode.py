@@ -30,8 +30,9 @@ def test_one_episode_equals_its_batch_to_the_bit():
         assert own_header.equals(header.filter(pl.Series(rows)))
         np.testing.assert_array_equal(own_features, features[rows])
         steps = slice(shard.offset[i], shard.offset[i + 1])
-        np.testing.assert_array_equal(own.values, shard.values[:, steps])
-        np.testing.assert_array_equal(own.mask, shard.mask[:, steps])
+        np.testing.assert_array_equal(own.codes, shard.codes[steps])
+        np.testing.assert_array_equal(own.scale[0], shard.scale[i])
+        np.testing.assert_array_equal(own.base[0], shard.base[i])
         np.testing.assert_array_equal(own.phase, shard.phase[steps])
 
 

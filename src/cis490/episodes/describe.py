@@ -15,6 +15,7 @@ from cis490.errors import StoreError
 from cis490.markdown import table
 from cis490.schema import Schema
 from cis490.windows.build import windows_of
+from cis490.windows.codes import to_raw
 from cis490.windows.shards import TensorShard
 
 _PALE = ("#f2f2f2", "#fdf0cd", "#fbdcbd", "#f7cdc6", "#d9e4f3")
@@ -79,8 +80,8 @@ def _sources(episode: Episode) -> list[list[Any]]:
 
 def _channels(shard: TensorShard) -> list[list[str]]:
     rows = []
-    for channel, values, mask in zip(CHANNELS, shard.values, shard.mask, strict=True):
-        there = values[mask]
+    for channel, values in zip(CHANNELS, to_raw(shard.decoded()).T, strict=True):
+        there = values[~np.isnan(values)]
         levels = (
             [f"{v:.4g}" for v in (there.min(), there.mean(dtype=np.float64), there.max())]
             if there.size
@@ -114,13 +115,12 @@ def plot(episode: Episode, schema: Schema, out: Path) -> None:
     figure, axes = plt.subplots(
         -(-len(CHANNELS) // columns), columns, figsize=(16, 20), sharex=True, squeeze=False
     )
-    seconds = np.arange(shard.values.shape[1]) / schema.hz
+    grids = to_raw(shard.decoded()).T
+    seconds = np.arange(grids.shape[1]) / schema.hz
     phases = [(name, float(a), float(b)) for name, a, b in _phases(episode)]
     for axis in axes.flat[len(CHANNELS) :]:
         axis.axis("off")
-    for axis, channel, values, mask in zip(
-        axes.flat, CHANNELS, shard.values, shard.mask, strict=False
-    ):
+    for axis, channel, values in zip(axes.flat, CHANNELS, grids, strict=False):
         for phase, begin, end in phases:
             axis.axvspan(begin, end, color=_PHASE_COLOURS[phase], lw=0)
         unit = "/s" if channel.kind in ("counter", "sum") else ""
@@ -128,11 +128,11 @@ def plot(episode: Episode, schema: Schema, out: Path) -> None:
         axis.tick_params(labelsize=7)
         axis.yaxis.set_major_formatter(EngFormatter(sep=""))
         axis.margins(x=0)
-        if mask.any():
-            shown = np.where(mask, values, np.nan)
-            axis.plot(seconds, shown, lw=0.9, color=_SOURCE_COLOURS[channel.source])
+        there = values[~np.isnan(values)]
+        if there.size:
+            axis.plot(seconds, values, lw=0.9, color=_SOURCE_COLOURS[channel.source])
             # From zero, and never so tight that a level line lies on the frame.
-            low, high = min(0.0, float(values[mask].min())), float(values[mask].max())
+            low, high = min(0.0, float(there.min())), float(there.max())
             axis.set_ylim(low, high + 0.1 * (high - low) if high > low else low + 1)
         else:
             axis.text(0.5, 0.5, "missing", transform=axis.transAxes, ha="center", color="#555555")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cis490.channels import PHASES
 from cis490.evaluation.metrics import K, Sums, macro_f1
-from cis490.models.preprocess import class_weights
+from cis490.models.weights import class_weights
 
 MODE: Final = "baseline"
 CLOCK: Final = "window_index"

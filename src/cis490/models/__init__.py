@@ -2,11 +2,12 @@
 
 from cis490.models.base import Classifier, Columns, FitSettings, InputError
 from cis490.models.registry import ARCHITECTURES, create, get_class
-from cis490.models.views import WindowView
+from cis490.models.views import CodedSeries, WindowView
 
 __all__ = [
     "ARCHITECTURES",
     "Classifier",
+    "CodedSeries",
     "Columns",
     "FitSettings",
     "InputError",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 
 from cis490.errors import Cis490Error
-from cis490.models.views import WindowView
+from cis490.models.views import CodedSeries, WindowView
 
 
 class InputError(Cis490Error, ValueError):
@@ -237,7 +237,9 @@ class Classifier(ABC):
 
     def _checked(self, X: np.ndarray | WindowView) -> np.ndarray | WindowView:
         if isinstance(X, WindowView):
-            if np.isinf(X.series).any():
+            series = X.series
+            told = (series.scale, series.base) if isinstance(series, CodedSeries) else (series,)
+            if any(np.isinf(values).any() for values in told):
                 raise InputError("X holds infinite values; say NaN where a value is missing")
             return X.to_array() if self.tabular else X
         X = np.asarray(X, np.float32)
@@ -319,7 +321,8 @@ def _summarised(X: np.ndarray) -> np.ndarray:
 def _unseen(X: np.ndarray | WindowView, columns: Columns) -> np.ndarray:
     """(n_columns,) bool: columns of channels that never had a value in X."""
     if isinstance(X, WindowView):
-        valued = ~np.isnan(X.series).all(0)
+        values = X.series.base if isinstance(X.series, CodedSeries) else X.series
+        valued = ~np.isnan(values).all(0)
     else:
         valued = ~np.isnan(X).all((0, 2) if X.ndim == 3 else 0)
     valued &= np.isnan(columns.absent)  # a share missing has a value even where nothing was seen
@@ -332,6 +335,12 @@ def _hidden(
 ) -> np.ndarray | WindowView:
     """X with the flagged columns as if they had not been measured."""
     if isinstance(X, WindowView):
-        return WindowView(np.where(columns, absent, X.series), X.start, X.length)
+        series = X.series
+        hidden = (
+            series.hidden(columns)
+            if isinstance(series, CodedSeries)
+            else np.where(columns, absent, series)
+        )
+        return WindowView(hidden, X.start, X.length)
     shape = (-1, 1) if X.ndim == 3 else (-1,)
     return np.where(columns.reshape(shape), absent.reshape(shape), X)

@@ -12,8 +12,8 @@ import xgboost
 
 from cis490.errors import FormatError
 from cis490.models.base import Classifier, Columns, FitSettings
-from cis490.models.preprocess import class_weights
 from cis490.models.views import WindowView
+from cis490.models.weights import class_weights
 from cis490.training.schedule import macro_f1
 
 logger = logging.getLogger("cis490")

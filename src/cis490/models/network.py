@@ -12,8 +12,9 @@ from torch import nn
 
 from cis490.errors import FormatError
 from cis490.models.base import Classifier, Columns
-from cis490.models.preprocess import Standardiser, class_weights
+from cis490.models.preprocess import Standardiser
 from cis490.models.views import WindowView
+from cis490.models.weights import class_weights
 from cis490.training.batches import Batches, SourceDropout
 from cis490.training.device import deterministic, resolve_device, seeded
 from cis490.training.loop import train_network

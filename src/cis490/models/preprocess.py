@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
+from cis490.models.base import InputError
+from cis490.models.views import CodedSeries
+from cis490.windows.codes import LEAST, MISSING, signed_log1p
+
 # A spread below float32's resolution of the mean is rounding, not signal.
 _RESOLUTION = 1e-7
-
-
-def signed_log1p(x: np.ndarray) -> np.ndarray:
-    """sign(x) log(1 + |x|), elementwise: rates span decades, and a trend may be negative."""
-    return np.asarray(np.sign(x) * np.log1p(np.abs(x)))
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,39 @@ class Standardiser:
     spread: np.ndarray
 
     @classmethod
-    def fit(cls, rows: np.ndarray, log: np.ndarray) -> Standardiser:
-        """Measure training rows (n_rows, n_columns), NaN where missing; NaN is left out."""
-        n_columns = rows.shape[1]
-        mean, spread = np.zeros(n_columns), np.ones(n_columns)
-        for j in range(n_columns):  # column by column: a float64 copy of all rows would not fit
-            column = rows[:, j].astype(np.float64)
-            column = column[~np.isnan(column)]
-            if column.size:
-                column = signed_log1p(column) if log[j] else column
-                mean[j], deviation = column.mean(), column.std()
-                spread[j] = deviation if deviation > _RESOLUTION * abs(mean[j]) else 1.0
-        return cls(np.asarray(log, bool), mean.astype(np.float32), spread.astype(np.float32))
+    def fit(cls, rows: np.ndarray | CodedSeries, log: np.ndarray) -> Standardiser:
+        """Measure training rows (n_rows, n_columns); what is missing (NaN) is left out.
 
-    def transform(self, rows: np.ndarray) -> np.ndarray:
-        """Standardise (n_rows, n_columns) to a new float32 array; NaN stays NaN."""
+        Raises:
+            InputError: columns of a coded series are flagged; its values are in model space.
+        """
+        log = np.asarray(log, bool)
+        if isinstance(rows, CodedSeries):
+            _refuse_log(log)
+            mean, spread = _of_coded(rows)
+        else:
+            mean, spread = _of_rows(rows, log)
+        spread = np.where(spread > _RESOLUTION * np.abs(mean), spread, 1.0)
+        return cls(log, mean.astype(np.float32), spread.astype(np.float32))
+
+    @overload
+    def transform(self, rows: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def transform(self, rows: CodedSeries) -> CodedSeries: ...
+
+    def transform(self, rows: np.ndarray | CodedSeries) -> np.ndarray | CodedSeries:
+        """Standardise (n_rows, n_columns) to a new float32 array; NaN stays NaN.
+
+        Of a coded series only the meaning of the codes changes: it shares them with the given one.
+
+        Raises:
+            InputError: a coded series, but the training rows were in raw units.
+        """
+        if isinstance(rows, CodedSeries):
+            _refuse_log(self.log)
+            base, scale = (rows.base - self.mean) / self.spread, rows.scale / self.spread
+            return replace(rows, scale=scale, base=base)
         out = np.array(rows, np.float32)
         out[:, self.log] = signed_log1p(out[:, self.log])
         out -= self.mean
@@ -62,15 +80,47 @@ class Standardiser:
         return cls(state["log"], state["mean"], state["spread"])
 
 
-def class_weights(y: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weights of the classes that make rare ones count: (n_classes,) float32.
+def _refuse_log(log: np.ndarray) -> None:
+    if log.any():
+        raise InputError(
+            "a coded series holds values in model space, but the columns ask for their log: use "
+            "columns without log flags for it, and a model that was trained on such a series"
+        )
 
-    N / (K n_c) over the training labels `y` (n_cases,), K = `n_classes`, clipped to [0.25, 8], then
-    divided by their mean over the classes present; absent classes get 0 (docs/statistics.md).
+
+def _of_rows(rows: np.ndarray, log: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, 0 without a value: float64 (n_columns,)."""
+    mean, spread = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for j in range(rows.shape[1]):  # column by column: a float64 copy of all rows would not fit
+        column = rows[:, j].astype(np.float64)
+        column = column[~np.isnan(column)]
+        if column.size:
+            column = signed_log1p(column) if log[j] else column
+            mean[j], spread[j] = column.mean(), column.std()
+    return mean, spread
+
+
+def _of_coded(series: CodedSeries) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a coded series, from exact sums of each episode's codes.
+
+    Episodes are put together by the spread within and between them (Chan, Golub and LeVeque), so
+    that nothing cancels, however far a level lies from zero.
     """
-    counts = np.bincount(y, minlength=n_classes)
-    present = counts > 0
-    weights = np.zeros(n_classes)
-    weights[present] = np.clip(counts.sum() / (n_classes * counts[present]), 0.25, 8.0)
-    weights[present] /= weights[present].mean()
-    return weights.astype(np.float32)
+    shape = series.base.shape
+    count, total, square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for i in range(shape[0]):
+        codes = series.codes[series.offset[i] : series.offset[i + 1]]
+        there = codes != MISSING
+        above = np.where(there, codes, LEAST).astype(np.float64) - LEAST
+        count[i], total[i] = there.sum(axis=0), above.sum(axis=0)
+        square[i] = np.einsum("ij,ij->j", above, above)
+    count[np.isnan(series.base)] = 0  # hidden
+    some = np.maximum(count, 1)
+    measured = count > 0
+    scale = series.scale.astype(np.float64)
+    level = np.where(measured, series.base + scale * total / some, 0.0)
+    within = np.where(measured, scale**2 * (square - total**2 / some), 0.0)
+    n = np.maximum(count.sum(axis=0), 1)
+    mean = (count * level).sum(axis=0) / n
+    between = np.where(measured, count * (level - mean) ** 2, 0.0)
+    return mean, np.sqrt((within + between).sum(axis=0) / n)

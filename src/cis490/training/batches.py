@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cis490.models.views import WindowView
+from cis490.models.views import CodedSeries, WindowView
+from cis490.windows.codes import LEAST, MISSING
 
 IN_ORDER = 512  # cases of a batch where nothing is learned
 # Standardised values are cut to ±3: what training seldom saw says "much", not "a thousand times as
@@ -55,7 +56,8 @@ class Batches:
 
     Args:
         view: windows; its series is replaced by `series`.
-        series: (n_steps, n_columns) float32 standardised values, NaN where missing.
+        series: (n_steps, n_columns) standardised values, float32 with NaN where missing, or coded;
+            codes stay codes on the device, and become values in each batch.
         y: (n_cases,) labels of the windows where they stand; None if they are only predicted.
         device: where the series stays and the batches are made.
         batch_size: cases a batch in training.
@@ -65,14 +67,22 @@ class Batches:
     def __init__(
         self,
         view: WindowView,
-        series: np.ndarray,
+        series: np.ndarray | CodedSeries,
         y: np.ndarray | None,
         device: torch.device,
         *,
         batch_size: int = IN_ORDER,
         dropout: SourceDropout | None = None,
     ) -> None:
-        self.series = torch.from_numpy(series).to(device)
+        self.coded = isinstance(series, CodedSeries)
+        if isinstance(series, CodedSeries):
+            self.series = torch.from_numpy(series.codes).to(device)
+            self.scale = torch.from_numpy(series.scale).to(device)
+            self.base = torch.from_numpy(series.base).to(device)
+            self.episode = torch.from_numpy(series.episode(view.start))
+        else:
+            self.series = torch.from_numpy(series).to(device)
+            self.episode = torch.zeros(len(view), dtype=torch.int64)
         self.start = torch.from_numpy(view.start)
         self.y = torch.zeros(len(view), dtype=torch.int64) if y is None else torch.from_numpy(y)
         self.within = torch.arange(view.length)
@@ -84,7 +94,7 @@ class Batches:
             assert view.high is not None
             assert view.step_label is not None
             self.low, self.high = torch.from_numpy(view.low), torch.from_numpy(view.high)
-            self.step_label = torch.from_numpy(view.step_label.astype(np.int64))
+            self.step_label = torch.from_numpy(view.step_label)
 
     def __len__(self) -> int:
         """Batches an epoch of training."""
@@ -95,15 +105,16 @@ class Batches:
         start, y = self.moved(generator)
         order = torch.randperm(len(start), generator=generator)
         for rows in order.split(self.batch_size):
-            x = self._cut(start[rows])
+            x = self._cut(start[rows], self.episode[rows])
             if self.dropout is not None:
                 x = self.dropout(x, generator)
             yield _encoded(x), y[rows].to(x.device)
 
     def in_order(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every window once, in order and where it stands."""
-        for start, y in zip(self.start.split(IN_ORDER), self.y.split(IN_ORDER), strict=True):
-            x = self._cut(start)
+        cases = (self.start, self.episode, self.y)
+        for start, episode, y in zip(*(c.split(IN_ORDER) for c in cases), strict=True):
+            x = self._cut(start, episode)
             yield _encoded(x), y.to(x.device)
 
     def moved(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,15 +128,21 @@ class Batches:
 
     def _majority(self, start: torch.Tensor) -> torch.Tensor:
         """Class of most steps of the windows at `start`; a tie goes to the later class."""
-        steps = F.one_hot(self.step_label[start[:, None] + self.within])
-        count = steps.sum(1)
+        labels = self.step_label[start[:, None] + self.within]
+        count = F.one_hot(labels.long()).sum(1)
         n_classes = count.shape[1]
         return (count * n_classes + torch.arange(n_classes)).argmax(1)
 
-    def _cut(self, start: torch.Tensor) -> torch.Tensor:
-        """Windows at `start` (b,): (b, n_columns, n_timepoints)."""
-        steps = (start[:, None] + self.within).to(self.series.device)
-        return self.series[steps].transpose(1, 2)
+    def _cut(self, start: torch.Tensor, episode: torch.Tensor) -> torch.Tensor:
+        """Windows at `start` (b,) of their `episode` (b,): (b, n_columns, n_timepoints)."""
+        device = self.series.device
+        cut = self.series[(start[:, None] + self.within).to(device)]
+        if self.coded:
+            of = episode.to(device)
+            values = cut.float().sub_(LEAST).mul_(self.scale[of][:, None])
+            values.add_(self.base[of][:, None])
+            cut = values.masked_fill_(cut == MISSING, torch.nan)
+        return cut.transpose(1, 2)
 
 
 def _encoded(x: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from cis490.files import StrPath
 from cis490.logs import logger
 from cis490.schema import STATISTICS, Schema, feature_names
 from cis490.windows import grid
+from cis490.windows.codes import encode
 from cis490.windows.features import summarise
 from cis490.windows.grid import Mask, Numbers, Samples, Steps, Times
 from cis490.windows.shards import TensorShard, write_tensors
@@ -94,8 +95,9 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
         episode_id=episodes["episode_id"].to_list(),
         offset=offset,
         n_windows=np.array(n_windows, np.int64),
-        values=np.empty((len(CHANNELS), offset[-1]), np.float32),
-        mask=np.empty((len(CHANNELS), offset[-1]), bool),
+        codes=np.empty((offset[-1], len(CHANNELS)), np.int16),
+        scale=np.empty((len(n_steps), len(CHANNELS)), np.float32),
+        base=np.empty((len(n_steps), len(CHANNELS)), np.float32),
         phase=np.empty(offset[-1], np.int8),
     )
     features = np.empty((first_window[-1], len(feature_names("oracle"))), np.float32)
@@ -104,14 +106,14 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
     for some in _alike(n_steps, n_windows):
         steps = Steps(grid.step_edges(n_steps[some[0]], schema.hz), len(some))
         values, mask = _grid(sources, flows, episodes[some], some, steps, schema)
+        codes, shard.scale[some], shard.base[some] = encode(values, mask)
         labels = _Labels.of(every_label, some)
         of_step = labels.at(steps)
         windows = _windows(values, mask, n_windows[some[0]], schema)
         of_window, of_share = labels.over(steps, n_windows[some[0]], schema)
         for i, episode in enumerate(some):
             there = slice(offset[episode], offset[episode + 1])
-            shard.values[:, there], shard.mask[:, there] = values[:, i], mask[:, i]
-            shard.phase[there] = of_step[i]
+            shard.codes[there], shard.phase[there] = codes[i], of_step[i]
             rows = slice(first_window[episode], first_window[episode + 1])
             features[rows], phase[rows], share[rows] = windows[i], of_window[i], of_share[i]
     return _header(episodes, n_windows, phase, share, schema), features, shard

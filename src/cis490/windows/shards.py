@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,30 +18,39 @@ from cis490 import files
 from cis490.errors import FormatError
 from cis490.files import StrPath
 from cis490.schema import Schema
+from cis490.windows import codes
+from cis490.windows.codes import Codes, Floats
 
 KIND = "cis490.tensors"
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)
 class TensorShard:
-    """The grids of n episodes side by side in time; S is the sum of their steps.
+    """The grids of n episodes one after another; S is the sum of their steps.
 
     Attributes:
         episode_id: n ids.
-        offset: int64 (n + 1,); episode i is columns offset[i]:offset[i + 1].
+        offset: int64 (n + 1,); episode i is rows offset[i]:offset[i + 1], a row a step.
         n_windows: int64 (n,); window k of episode i starts at offset[i] + k * stride.
-        values: float32 (46, S), rates per second and gauges as measured, 0 where missing.
-        mask: bool (46, S), True where measured.
+        codes: int16 (S, 46), `windows.codes.MISSING` where nothing was measured.
+        scale, base: float32 (n, 46), what an episode's codes mean (`windows.codes.decode`).
         phase: int8 (S,), index into `channels.PHASES` of what held in the middle of each step.
     """
 
     episode_id: list[str]
     offset: NDArray[np.int64]
     n_windows: NDArray[np.int64]
-    values: NDArray[np.float32]
-    mask: NDArray[np.bool_]
+    codes: Codes
+    scale: Floats
+    base: Floats
     phase: NDArray[np.int8]
+
+    def decoded(self) -> Floats:
+        """The grids in model space (`windows.codes`): float32 (S, 46), NaN where missing."""
+        n_steps = np.diff(self.offset)
+        scale, base = (np.repeat(a, n_steps, axis=0) for a in (self.scale, self.base))
+        return codes.decode(self.codes, scale, base)
 
 
 def write_tensors(path: StrPath, shard: TensorShard, schema: Schema) -> None:
@@ -47,8 +58,9 @@ def write_tensors(path: StrPath, shard: TensorShard, schema: Schema) -> None:
     arrays: dict[str, NDArray[Any]] = {
         "offset": shard.offset,
         "n_windows": shard.n_windows,
-        "values": np.ascontiguousarray(shard.values),
-        "mask": np.ascontiguousarray(shard.mask),
+        "codes": shard.codes,
+        "scale": shard.scale,
+        "base": shard.base,
         "phase": shard.phase,
     }
     metadata = {
@@ -71,6 +83,60 @@ def read_tensors(path: StrPath, schema: Schema) -> TensorShard:
         FormatError: the file is damaged, or of another kind or version.
         SchemaMismatch: it was made under another schema.
     """
+    with _opened(path, schema) as (content, episode_id):
+        names = ("offset", "n_windows", "codes", "scale", "base", "phase")
+        return TensorShard(episode_id, *map(content.get_tensor, names))
+
+
+def read_sizes(
+    path: StrPath, schema: Schema, wanted: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many steps and windows each of some episodes has, int64 (n,) both; no grid is read.
+
+    Raises:
+        FormatError: as `read_tensors`, or the shard lacks one of them.
+        SchemaMismatch: as `read_tensors`.
+    """
+    with _opened(path, schema) as (content, episode_id):
+        rows = _rows(path, episode_id, wanted)
+        n_steps: NDArray[np.int64] = np.diff(content.get_tensor("offset"))
+        return n_steps[rows], content.get_tensor("n_windows")[rows]
+
+
+def read_episodes(path: StrPath, schema: Schema, wanted: Sequence[str]) -> Iterator[TensorShard]:
+    """Read some episodes, each as a shard of its own; the grids of the others are not read.
+
+    Raises:
+        FormatError: as `read_tensors`, or the shard lacks one of them.
+        SchemaMismatch: as `read_tensors`.
+    """
+    with _opened(path, schema) as (content, episode_id):
+        small = ("offset", "n_windows", "scale", "base")
+        offset, n_windows, scale, base = map(content.get_tensor, small)
+        grids, phases = map(content.get_slice, ("codes", "phase"))
+        for i in _rows(path, episode_id, wanted):
+            start, stop = int(offset[i]), int(offset[i + 1])
+            yield TensorShard(
+                episode_id=[episode_id[i]],
+                offset=np.array([0, stop - start]),
+                n_windows=n_windows[i : i + 1],
+                codes=grids[start:stop],
+                scale=scale[i : i + 1],
+                base=base[i : i + 1],
+                phase=phases[start:stop],
+            )
+
+
+def _rows(path: StrPath, episode_id: list[str], wanted: Sequence[str]) -> list[int]:
+    place = {name: i for i, name in enumerate(episode_id)}
+    if lacking := [name for name in wanted if name not in place]:
+        raise FormatError(f"{path} lacks episode {lacking[0]}: run the workflow again")
+    return [place[name] for name in wanted]
+
+
+@contextmanager
+def _opened(path: StrPath, schema: Schema) -> Iterator[tuple[Any, list[str]]]:
+    """A shard's arrays, of which none is read yet, and its episodes."""
     try:
         with safe_open(os.fspath(path), framework="numpy") as content:
             metadata = json.loads((content.metadata() or {}).get("cis490", "{}"))
@@ -80,9 +146,8 @@ def read_tensors(path: StrPath, schema: Schema) -> TensorShard:
                     f"{KIND} version {VERSION}: remove it and run the workflow again"
                 )
             schema.require(metadata["schema_sha256"], os.fspath(path))
-            arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+            yield content, json.loads(metadata["episode_id"])
     except (SafetensorError, ValueError) as error:
         raise FormatError(
             f"{path}: not a readable tensor shard ({error}): remove it and run the workflow again"
         ) from None
-    return TensorShard(episode_id=json.loads(metadata["episode_id"]), **arrays)
