@@ -23,7 +23,7 @@ from cis490.logs import logger
 from cis490.schema import STATISTICS, Schema, feature_names
 from cis490.windows import grid
 from cis490.windows.codes import encode
-from cis490.windows.features import summarise
+from cis490.windows.features import summarise_filled
 from cis490.windows.grid import Mask, Numbers, Samples, Steps, Times
 from cis490.windows.shards import TensorShard, write_tensors
 
@@ -80,14 +80,12 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
         `episodes`; the features, float32 (n_windows, 276); and the grids.
     """
     episodes = frames["episodes"]
-    sources = {name: _Rows(frames[name], episodes) for name in ("proc", "qmp", "guest")}
-    flows = _Flows.of(frames["netflow"], episodes)
-    every_label = _Rows(frames["labels"], episodes)
-    duration_ns = (episodes["ended_wall_ns"] - episodes["started_wall_ns"]).to_list()
-    n_windows = [grid.n_windows(d, schema.hz, schema.length, schema.stride) for d in duration_ns]
+    sources = _Sources.of(frames)
+    durations = sources.duration_ns.tolist()
+    n_windows = [grid.n_windows(d, schema.hz, schema.length, schema.stride) for d in durations]
     n_steps = [
         max(d * schema.hz // 10**9, (n - 1) * schema.stride + schema.length if n else 0)
-        for d, n in zip(duration_ns, n_windows, strict=True)
+        for d, n in zip(durations, n_windows, strict=True)
     ]
     offset = np.concatenate([[0], np.cumsum(n_steps, dtype=np.int64)]).astype(np.int64)
     first_window = np.concatenate([[0], np.cumsum(n_windows, dtype=np.int64)]).astype(np.int64)
@@ -105,9 +103,9 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
     share = np.empty(first_window[-1])
     for some in _alike(n_steps, n_windows):
         steps = Steps(grid.step_edges(n_steps[some[0]], schema.hz), len(some))
-        values, mask = _grid(sources, flows, episodes[some], some, steps, schema)
+        values, mask = _grid(sources, some, steps, schema)
         codes, shard.scale[some], shard.base[some] = encode(values, mask)
-        labels = _Labels.of(every_label, some)
+        labels = _Labels.of(sources.labels, some)
         of_step = labels.at(steps)
         windows = _windows(values, mask, n_windows[some[0]], schema)
         of_window, of_share = labels.over(steps, n_windows[some[0]], schema)
@@ -132,24 +130,34 @@ def _alike(n_steps: list[int], n_windows: list[int]) -> Iterator[list[int]]:
 class _Rows:
     """The rows of one table of a batch as arrays; times are ns after their episode's start."""
 
-    def __init__(self, frame: pl.DataFrame, episodes: pl.DataFrame) -> None:
-        self.frame = frame
+    def __init__(self, frame: pl.DataFrame, started: Times) -> None:
         episode = frame["episode"].to_numpy()
-        started = episodes["started_wall_ns"].to_numpy()[episode]
+        since = started[episode]
         # Of the two clocks only the wall clock is common to all sources.
         wall = frame["t_wall_ns"].to_numpy()
-        self.t: Times = np.clip(wall, started - grid.FAR_NS, started + grid.FAR_NS) - started
-        self._bounds = np.searchsorted(episode, np.arange(episodes.height + 1))
+        self.t: Times = np.clip(wall, since - grid.FAR_NS, since + grid.FAR_NS) - since
+        self._bounds = np.searchsorted(episode, np.arange(len(started) + 1))
 
     def take(self, some: list[int]) -> tuple[slice | NDArray[np.intp], NDArray[np.intp]]:
         """Row numbers of some episodes, and for each row which of those episodes it is of."""
-        counts = [int(self._bounds[e + 1] - self._bounds[e]) for e in some]
-        episode = np.repeat(np.arange(len(some)), counts)
+        begin, end = self._bounds[some], self._bounds[np.add(some, 1)]
+        episode = np.repeat(np.arange(len(some)), end - begin)
         if some[-1] - some[0] == len(some) - 1:  # neighbours: no row is copied
-            return slice(int(self._bounds[some[0]]), int(self._bounds[some[-1] + 1])), episode
-        return np.concatenate(
-            [np.arange(self._bounds[e], self._bounds[e + 1]) for e in some]
-        ), episode
+            return slice(int(begin[0]), int(end[-1])), episode
+        return np.concatenate(list(map(np.arange, begin, end))), episode
+
+
+class _Channels(_Rows):
+    """The rows of a sampled source, with its channels as arrays (values, which are null)."""
+
+    def __init__(self, frame: pl.DataFrame, started: Times, source: str) -> None:
+        super().__init__(frame, started)
+        self.columns: list[tuple[Channel, Numbers, Mask | None]] = []
+        for channel in of_source(source):
+            column = frame[channel.name]
+            null = column.is_null().to_numpy() if column.null_count() else None
+            values = column if null is None else column.fill_null(0)
+            self.columns.append((channel, values.to_numpy(), null))
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,7 @@ class _Flows:
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, netflow: pl.DataFrame, episodes: pl.DataFrame) -> _Flows:
+    def of(cls, netflow: pl.DataFrame, started: Times) -> _Flows:
         # A flow's flags and protocol say what its record counts as; where they are unknown, and
         # only then, so is the count.
         flags = pl.col("tcp_flags")
@@ -197,34 +205,60 @@ class _Flows:
         )
         counts = flushes.select(pl.col("flows", "dsts").cast(pl.Float64))
         return cls(
-            _Rows(netflow, episodes),
+            _Rows(netflow, started),
             amounts.to_numpy().T,
-            _Rows(flushes, episodes),
+            _Rows(flushes, started),
             counts.to_numpy().T,
         )
 
 
-def _grid(
-    sources: Mapping[str, _Rows],
-    flows: _Flows,
-    episodes: pl.DataFrame,
-    some: list[int],
-    steps: Steps,
-    schema: Schema,
-) -> tuple[Floats, Mask]:
+@dataclass(frozen=True)
+class _Sources:
+    """What the sources of a batch's episodes measured.
+
+    Attributes:
+        duration_ns: int64 (n,) of each episode.
+        interval_s: float64 (n,) nominal interval of each source; NaN: no such source.
+        sampled: the sources of counters and gauges.
+        flows: netflow.
+        labels: the phases.
+    """
+
+    duration_ns: Times
+    interval_s: dict[str, NDArray[np.float64]]
+    sampled: dict[str, _Channels]
+    flows: _Flows
+    labels: _LabelRows
+
+    @classmethod
+    def of(cls, frames: Tables) -> _Sources:
+        episodes = frames["episodes"]
+        started = episodes["started_wall_ns"].to_numpy()
+        sampled = ("proc", "qmp", "guest")
+        return cls(
+            episodes["ended_wall_ns"].to_numpy() - started,
+            {name: episodes[f"interval_s_{name}"].to_numpy() for name in SOURCES},
+            {name: _Channels(frames[name], started, name) for name in sampled},
+            _Flows.of(frames["netflow"], started),
+            _LabelRows(frames["labels"], started),
+        )
+
+
+def _grid(sources: _Sources, some: list[int], steps: Steps, schema: Schema) -> tuple[Floats, Mask]:
     """All channels of n alike episodes: float32 (C, n, T), 0 where missing, and their mask."""
     shape = (len(CHANNELS), len(some), steps.n_steps)
     values, mask = np.empty(shape, np.float32), np.empty(shape, bool)
     stop = 0
     for source in SOURCES:
         start, stop = stop, stop + len(of_source(source))
-        interval_s = episodes[f"interval_s_{source}"].to_numpy()  # NaN: no such source
+        interval_s = sources.interval_s[source][some]
         if source == "netflow":
-            found = _flows(flows, some, episodes, interval_s, steps, schema.hz)
+            duration_ns = sources.duration_ns[some]
+            found = _flows(sources.flows, some, duration_ns, interval_s, steps, schema.hz)
         else:
             gap_s = schema.max_gap_s or _GAP_INTERVALS * interval_s
             gap_ns = np.broadcast_to(gap_s * 1e9, len(some))
-            found = _sampled(sources[source], of_source(source), some, gap_ns, steps, schema.hz)
+            found = _sampled(sources.sampled[source], some, gap_ns, steps, schema.hz)
         for i, (level, there) in zip(range(start, stop), found, strict=True):
             np.clip(level, -_LARGEST, _LARGEST, out=values[i], casting="same_kind")
             mask[i] = there
@@ -232,26 +266,16 @@ def _grid(
 
 
 def _sampled(
-    source: _Rows,
-    channels: list[Channel],
-    some: list[int],
-    gap_ns: NDArray[np.float64],
-    steps: Steps,
-    hz: int,
+    source: _Channels, some: list[int], gap_ns: NDArray[np.float64], steps: Steps, hz: int
 ) -> Iterator[tuple[NDArray[np.float64], Mask]]:
     """Counters and gauges: (n, T) each."""
     rows, episode = source.take(some)
     t, gap_ns = source.t[rows] + episode * grid.SPAN, gap_ns[episode]
     everywhere = Samples(t, gap_ns, steps)
-    for channel in channels:
-        column = source.frame[channel.name]
-        samples = everywhere
-        if column.null_count():
-            null = column.is_null().to_numpy()[rows]
-            samples = Samples(t[~null], gap_ns[~null], steps)
-            v: Numbers = column.fill_null(0).to_numpy()[rows][~null]
-        else:
-            v = column.to_numpy()[rows]
+    for channel, values, null in source.columns:
+        samples, v = everywhere, values[rows]
+        if null is not None and (missing := null[rows]).any():
+            samples, v = Samples(t[~missing], gap_ns[~missing], steps), v[~missing]
         yield (
             samples.counter(v, hz=hz, modulus=channel.modulus)
             if channel.kind == "counter"
@@ -262,7 +286,7 @@ def _sampled(
 def _flows(
     flows: _Flows,
     some: list[int],
-    episodes: pl.DataFrame,
+    duration_ns: Times,
     interval_s: NDArray[np.float64],
     steps: Steps,
     hz: int,
@@ -270,7 +294,6 @@ def _flows(
     """The ten netflow channels, in the order of `channels.CHANNELS`: (n, T) each."""
     there = ~np.isnan(interval_s)
     interval_ns = np.round(np.where(there, interval_s, 1.0) * 1e9).astype(np.int64)
-    duration_ns = (episodes["ended_wall_ns"] - episodes["started_wall_ns"]).to_numpy()
     mask = grid.silence(duration_ns, steps) & there[:, None]
     rows, of = flows.rows.take(some)
     yield from zip(
@@ -298,6 +321,15 @@ def _flows(
     )
 
 
+class _LabelRows(_Rows):
+    """The labels of a batch, their phases as positions in `PHASES`."""
+
+    def __init__(self, frame: pl.DataFrame, started: Times) -> None:
+        super().__init__(frame, started)
+        index = {phase: i for i, phase in enumerate(PHASES)}
+        self.phase = np.array([index[phase] for phase in frame["phase"]], np.int8)
+
+
 @dataclass(frozen=True)
 class _Labels:
     """Which phase holds when, in n episodes: each label from `begin` to `end`, on its own axis."""
@@ -308,11 +340,10 @@ class _Labels:
     end: Times
 
     @classmethod
-    def of(cls, labels: _Rows, some: list[int]) -> _Labels:
+    def of(cls, labels: _LabelRows, some: list[int]) -> _Labels:
         """The first label of an episode reaches back to its start, the last on without end."""
         rows, episode = labels.take(some)
-        t = labels.t[rows]
-        phase = np.array([PHASES.index(p) for p in labels.frame["phase"][rows].to_list()], np.int8)
+        t, phase = labels.t[rows], labels.phase[rows]
         # A label that repeats the one before it says nothing: at most one a phase is left.
         says = np.append(True, (episode[1:] != episode[:-1]) | (phase[1:] != phase[:-1]))
         t, episode, phase = t[says], episode[says], phase[says]
@@ -343,14 +374,15 @@ class _Labels:
 
 def _windows(values: Floats, mask: Mask, n_windows: int, schema: Schema) -> Floats:
     """Features of each window: (n, W, 276)."""
-    n_channels, n_episodes, _ = values.shape
+    n_channels, n_episodes, n_steps = values.shape
     found = np.empty((n_episodes, n_windows, n_channels * len(STATISTICS)), np.float32)
+    # One episode's numbers stay near the processor, and so do its windows, which are views.
+    x, there = np.empty((n_channels, n_steps)), np.empty((n_channels, n_steps), bool)
     if n_windows:
-        for i in range(n_episodes):  # one episode's numbers stay near the processor
-            wide = values[:, i].astype(np.float64)
-            found[i] = summarise(_cut(wide, schema), _cut(mask[:, i], schema), schema.hz)[
-                :n_windows
-            ]
+        x_windows, there_windows = _cut(x, schema), _cut(there, schema)
+        for i in range(n_episodes):
+            x[:], there[:] = values[:, i], mask[:, i]
+            found[i] = summarise_filled(x_windows, there_windows, schema.hz)
     return found
 
 

@@ -26,50 +26,41 @@ def summarise(
         the share of steps without a value. A level needs 1 valid step, a spread 2, a trend 3, else
         NaN. Magnitudes beyond float32 are cut to its largest.
     """
-    n_windows, n_channels, n_steps = values.shape
-    x = values.astype(np.float64, copy=False)  # windows may overlap: never flattened
+    return summarise_filled(np.where(mask, values, 0.0), mask, hz)
+
+
+def summarise_filled(
+    x: NDArray[np.float64], mask: NDArray[np.bool_], hz: float
+) -> NDArray[np.float32]:
+    """`summarise` of values that are 0 where missing; windows may overlap, none is copied."""
+    n_windows, n_channels, n_steps = x.shape
+    time = (np.arange(n_steps) - (n_steps - 1) / 2) / hz
     count = mask.sum(axis=2)
-    out = np.full((n_windows, n_channels, len(STATISTICS)), np.nan)
-    part = (count > 0) & (count < n_steps)
+    out = np.empty((n_windows, n_channels, len(STATISTICS)))
+    mean, spread, low, high, trend, missing = (out[:, :, i] for i in range(len(STATISTICS)))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        out[:, :, :5] = _of_whole(x, hz)
-        out[count == 0, :5] = np.nan
-        out[part, :5] = _of_part(x[part], mask[part], hz)
-    out[:, :, 5] = 1.0 - count / n_steps
+        np.divide(x.sum(axis=2), count, out=mean)
+        deviation = x - mean[:, :, None]
+        square = np.einsum("wct,wct->wc", deviation, deviation)
+        cross = np.einsum("wct,t->wc", deviation, time)
+        np.min(x, axis=2, out=low)
+        np.max(x, axis=2, out=high)
+        times = np.full(count.shape, time @ time)
+        if (part := (count > 0) & (count < n_steps)).any():
+            measured, n = mask[part], count[part]
+            holed = np.where(measured, deviation[part], 0.0)
+            square[part] = np.einsum("kt,kt->k", holed, holed)
+            cross[part] = np.einsum("kt,t->k", holed, time)
+            low[part] = np.where(measured, x[part], np.inf).min(axis=1)
+            high[part] = np.where(measured, x[part], -np.inf).max(axis=1)
+            # The sum of squares about their own mean, of the times that were measured.
+            t = np.where(measured, time, 0.0)
+            about = np.where(measured, time - (t.sum(axis=1) / n)[:, None], 0.0)
+            times[part] = np.einsum("kt,kt->k", about, about)
+        np.sqrt(square / (count - 1), out=spread)
+        np.divide(cross, times, out=trend)
+    np.subtract(1.0, count / n_steps, out=missing)
+    for statistic, least in ((low, 1), (high, 1), (spread, 2), (trend, 3)):
+        statistic[count < least] = np.nan
     flat: NDArray[np.float64] = out.reshape(n_windows, n_channels * len(STATISTICS))
     return np.clip(flat, -_LARGEST, _LARGEST).astype(np.float32)
-
-
-def _of_whole(x: NDArray[np.float64], hz: float) -> NDArray[np.float64]:
-    """(w, c, 5) mean, std, min, max and trend of (w, c, n) as if all were measured: made cheap."""
-    n_steps = x.shape[2]
-    mean = x.mean(axis=2)
-    deviation = x - mean[:, :, None]
-    time = (np.arange(n_steps) - (n_steps - 1) / 2) / hz
-    square = np.einsum("wct,wct->wc", deviation, deviation)
-    spread = np.sqrt(square / (n_steps - 1)) if n_steps >= 2 else np.full(mean.shape, np.nan)
-    trend = np.einsum("wct,t->wc", deviation, time) / (time @ time)
-    trend = trend if n_steps >= 3 else np.full(mean.shape, np.nan)
-    return np.stack([mean, spread, x.min(axis=2), x.max(axis=2), trend], axis=2)
-
-
-def _of_part(x: NDArray[np.float64], measured: NDArray[np.bool_], hz: float) -> NDArray[np.float64]:
-    """(k, 5) the same of k rows with holes, over the steps that were measured."""
-    count = measured.sum(axis=1)
-    seconds = np.arange(x.shape[1]) / hz
-    mean = np.where(measured, x, 0.0).sum(axis=1) / count
-    deviation = np.where(measured, x - mean[:, None], 0.0)
-    spread = np.sqrt((deviation**2).sum(axis=1) / (count - 1))
-    mean_time = np.where(measured, seconds, 0.0).sum(axis=1) / count
-    time = np.where(measured, seconds - mean_time[:, None], 0.0)
-    trend = (time * deviation).sum(axis=1) / (time**2).sum(axis=1)
-    return np.stack(
-        [
-            mean,
-            np.where(count >= 2, spread, np.nan),
-            np.where(measured, x, np.inf).min(axis=1),
-            np.where(measured, x, -np.inf).max(axis=1),
-            np.where(count >= 3, trend, np.nan),
-        ],
-        axis=1,
-    )
