@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 
 from cis490.errors import Cis490Error
-from cis490.models import ARCHITECTURES, Columns, InputError, WindowView, create, get_class
+from cis490.models import (
+    ARCHITECTURES,
+    CodedSeries,
+    Columns,
+    InputError,
+    WindowView,
+    create,
+    get_class,
+)
+from cis490.windows.codes import LEAST, MISSING, STEPS
 from tests.models.problems import QUICK, make_problem
 
 pytestmark = pytest.mark.parametrize("name", ARCHITECTURES)
+EXTREMES = ((np.min, np.inf), (np.max, -np.inf))
 BRIEF = replace(QUICK, epochs=1)
 
 
@@ -104,6 +114,45 @@ def test_a_channel_that_training_never_saw_is_ignored(name):
     assert np.array_equal(model.predict_proba(with_values), model.predict_proba(without))
     view = WindowView.from_array(with_values)
     assert np.array_equal(model.predict_proba(view), model.predict_proba(without))
+
+
+def coded_view(X):
+    """(n_cases, n_channels, n_timepoints) as a coded series, an episode a case."""
+    rows = X.transpose(0, 2, 1)
+    low, high = (f(X, axis=2, initial=i, where=~np.isnan(X)) for f, i in EXTREMES)
+    scale = np.where(high > low, (high - low) / STEPS, 0).astype(np.float32)
+    base = np.where(high >= low, low, np.nan).astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        codes = np.nan_to_num((rows - base[:, None]) / scale[:, None]) + LEAST
+    codes = np.where(np.isnan(rows), MISSING, np.rint(codes).clip(LEAST, -LEAST)).astype(np.int16)
+    offset = np.arange(len(X) + 1) * X.shape[2]
+    series = CodedSeries(codes.reshape(-1, X.shape[1]), offset, scale, base)
+    return WindowView(series, offset[:-1], X.shape[2])
+
+
+def test_codes_are_learned_from_and_judged_like_the_values_that_they_mean(name):
+    problem = make_problem(n=60)
+    problem.X[:, 2] = np.nan  # unseen: whatever a coded case reads there is hidden from the model
+    views = coded_view(problem.X), coded_view(problem.X_val)
+    plain = [WindowView.from_array(view.to_array()) for view in views]
+    np.testing.assert_allclose(plain[0].to_array(), problem.X, atol=1e-4)
+    for fitted in (
+        fitted_to(name, plain[0], problem.y, 3),
+        fitted_to(name, views[0], problem.y, 3),
+    ):
+        one, other = fitted.predict_proba(views[1]), fitted.predict_proba(plain[1])
+        np.testing.assert_allclose(one, other, atol=1e-4)
+        hidden = problem.X_val.copy()
+        hidden[:, 2] = np.nan
+        without = fitted.predict_proba(coded_view(hidden))
+        np.testing.assert_array_equal(one, without)
+
+
+def test_codes_of_infinite_values_are_refused(name):
+    view = coded_view(make_problem(n=20).X)
+    series = replace(view.series, base=np.where(view.series.base > 0, np.inf, view.series.base))
+    with pytest.raises(InputError, match="infinite"):
+        fitted_to(name, replace(view, series=series), np.arange(15) % 3, 3)
 
 
 def test_val_is_judged_by_what_prediction_will_see(name):

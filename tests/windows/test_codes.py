@@ -90,6 +90,16 @@ def test_the_bits_of_an_episode_do_not_depend_on_its_neighbours():
             assert one[0].tobytes() == all_[i].tobytes()
 
 
+def test_a_negative_zero_is_zero_whoever_is_beside_it():
+    for channel in (LOG, RAW):
+        values, mask = series(-0.0, 3.0, 0.0, channel=channel)
+        beside = np.concatenate([values, np.full_like(values, -5)], axis=1)
+        both = encode(beside, np.concatenate([mask, mask], axis=1))
+        for one, two in zip(encode(values, mask), both, strict=True):
+            assert one[0].tobytes() == two[0].tobytes()
+        assert np.signbit(both[2][0, channel]) == 0
+
+
 def test_what_is_hidden_by_the_mask_changes_nothing():
     values, mask = grids(2, 50)
     for hidden in (np.nan, np.inf, -LARGEST, LARGEST):

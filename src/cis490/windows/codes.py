@@ -71,7 +71,7 @@ def _encode(values: Floats, mask: Mask) -> tuple[Codes, Floats, Floats]:
     raw = x[_RAW]
     x = signed_log1p(x)
     x[_RAW] = raw
-    low, high = x.min(axis=2), x.max(axis=2)
+    low, high = x.min(axis=2) + np.float32(0), x.max(axis=2)  # -0 is 0, whoever is beside it
     step = ((high.astype(np.float64) - low) / STEPS).astype(np.float32)
     step[step < _SMALLEST] = 0
     per_step = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
