@@ -2,8 +2,8 @@
 
     .venv-bench/bin/python benchmarks/peers.py WORK ROUNDS
 
-WORK is what `benchmarks.steps` left. Prints JSON: CPU ms an episode, least and median of the rounds.
-Each is given the data in the form that is quickest for it, made outside the timing, and one process.
+WORK is what `benchmarks.steps` left. Prints JSON: CPU ms an episode, least and median of rounds.
+Each gets the data in the form that is quickest for it, made outside the timing, and one process.
 """
 
 import json

@@ -1,0 +1,135 @@
+"""Measure everything once and write docs/benchmarks.md: `python -m benchmarks`.
+
+make bench                  1,000, 10,000 and 76,660 episodes: about 25 minutes, 15 GB of disk
+make bench SIZES="1000"     a quick look
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import page, sizes
+from benchmarks.run import ROOT, Failed, python, run
+
+_ONE_THREAD = dict.fromkeys(
+    ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+# Episodes of the store that the steps are timed on: three hosts, a full batch of each and more.
+_STEP_EPISODES = 1024
+_ONE_CORE_AT = 10_000
+
+
+def main() -> None:
+    """Run the rooms one after another, in processes of their own."""
+    options = _parser().parse_args()
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {text}", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work) as folder:
+        work = Path(folder)
+        try:
+            figures = {
+                "machine": _machine(),
+                "commit": _commit(),
+                **_steps(work, options.rounds, options.step_episodes, options.peers, say),
+            }
+            wanted = sorted(set(options.sizes))
+            alone = max((n for n in wanted if n <= _ONE_CORE_AT), default=wanted[0])
+            figures["sizes"] = [
+                sizes.measure(n, work / str(n), one_core=n == alone, say=say) for n in wanted
+            ]
+        except Failed as failed:
+            sys.exit(f"error: {failed}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    page.draw(figures, options.out / "benchmarks.png")
+    (options.out / "benchmarks.md").write_text(page.render(figures, "benchmarks.png"))
+    say(f"{options.out / 'benchmarks.md'} is written")
+    for bar in page.bars(figures):
+        print(bar.row())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--sizes", type=int, nargs="+", default=[1_000, 10_000, page.FLEET], metavar="N")
+    add("--work", type=Path, help="where to put what is removed at the end (default: the temp dir)")
+    add("--out", type=Path, default=ROOT / "docs", help="folder of the page (default: docs)")
+    add("--json", type=Path, help="also keep the figures here")
+    add("--peers", type=Path, help="interpreter that has tsfresh, tsfel and pyarrow")
+    add("--rounds", type=int, default=5, help="of the CPU figures (default: 5)")
+    add("--step-episodes", type=int, default=_STEP_EPISODES, help="clones to time the steps on")
+    return parser
+
+
+def _steps(
+    work: Path, rounds: int, n: int, interpreter: Path | None, say: Any
+) -> dict[str, dict[str, Any]]:
+    """CPU of the steps, their floor, the plain reference and the peers."""
+    store, folder = work / "steps-store", work / "steps"
+    folder.mkdir()
+    say("CPU of the steps, their floor and the plain reference")
+    faultless = [word for fault in _FAULTS for word in (f"--{fault}", "0")]
+    words = ("--episodes", str(n), "--hosts", "3", *faultless)
+    python("-m", "cis490", "simulate", store, *words, folder=work)
+    done = python(
+        *("-m", "benchmarks.steps", store, folder, str(rounds)), folder=work, env=_ONE_THREAD
+    )
+    steps = json.loads(done.output.splitlines()[0])
+    say("tsfresh, tsfel and Arrow")
+    peers: dict[str, Any]
+    if interpreter is None or not interpreter.exists():
+        peers = {"problem": "envs/requirements-bench.txt could not be installed"}
+    else:
+        try:
+            script = ROOT / "benchmarks/peers.py"
+            # Not made absolute by resolve(): a virtual environment is known by the link's place.
+            command = [interpreter.absolute(), script, folder, str(max(1, rounds // 2))]
+            said = run(command, folder=work, env=_ONE_THREAD).output
+            peers = json.loads(said.splitlines()[0])
+        except Failed as failed:
+            peers = {"problem": str(failed)}
+    return {"steps": steps, "peers": peers}
+
+
+_FAULTS = ("degraded", "rejected", "errored", "torn")
+
+
+def _machine() -> dict[str, Any]:
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "name": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / page.GIB,
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("polars", "numpy")},
+    }
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()
