@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work) as folder:
         work = Path(folder)
         try:
-            figures = {
+            figures: dict[str, Any] = {
                 "machine": _machine(),
                 "commit": _commit(),
                 **_steps(work, options.rounds, options.step_episodes, options.peers, say),
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _steps(
-    work: Path, rounds: int, n: int, interpreter: Path | None, say: Any
+    work: Path, rounds: int, n: int, interpreter: Path | None, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     """CPU of the steps, their floor, the plain reference and the peers."""
     store, folder = work / "steps-store", work / "steps"
@@ -97,7 +98,7 @@ def _steps(
         try:
             script = ROOT / "benchmarks/peers.py"
             # Not made absolute by resolve(): a virtual environment is known by the link's place.
-            command = [interpreter.absolute(), script, folder, str(max(1, rounds // 2))]
+            command = [*map(str, (interpreter.absolute(), script, folder, max(1, rounds // 2)))]
             said = run(command, folder=work, env=_ONE_THREAD).output
             peers = json.loads(said.splitlines()[0])
         except Failed as failed:

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -87,5 +88,9 @@ def load(results: str, split: str, mode: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    job = {"ingest": ingest, "windows": windows, "load": load}[sys.argv[1]]
-    print(json.dumps({**job(*sys.argv[2:]), "peak_bytes": peak_bytes()}))
+    jobs: dict[str, Callable[..., dict[str, float]]] = {
+        "ingest": ingest,
+        "windows": windows,
+        "load": load,
+    }
+    print(json.dumps({**jobs[sys.argv[1]](*sys.argv[2:]), "peak_bytes": peak_bytes()}))

@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,14 @@ def measure(work: Path, rounds: int) -> dict:
             n_jobs=0,
             disable_progressbar=True,
         )
-        return found.shape[1]
+        return int(found.shape[1])
 
     def fel() -> int:
         for cube in cubes:
             found = tsfel.time_series_features_extractor(
                 settings, cube, fs=10, n_jobs=None, verbose=0
             )
-        return found.shape[1]
+        return int(found.shape[1])
 
     def arrow() -> int:
         # One block a table: a batch's rows parsed by one thread, as the others do it.
@@ -71,7 +72,7 @@ def measure(work: Path, rounds: int) -> dict:
         "arrow": (arrow, texts["n"]),
     }
     columns = {name: function() for name, (function, _) in works.items()}  # imports, warm-up
-    times = {name: [] for name in works}
+    times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, (function, n) in works.items():
             start = time.process_time()
@@ -81,11 +82,7 @@ def measure(work: Path, rounds: int) -> dict:
         "n_episodes": len(episodes),
         "n_windows": sum(map(len, episodes)),
         "n_channels": n_channels,
-        "versions": {
-            "tsfresh": tsfresh.__version__,
-            "tsfel": getattr(tsfel, "__version__", ""),
-            "arrow": pa.__version__,
-        },
+        "versions": {name: version(name) for name in ("tsfresh", "tsfel", "pyarrow")},
         "n_statistics": {name: n / n_channels for name, n in columns.items()},
         "least": {name: min(of) for name, of in times.items()},
         "median": {name: statistics.median(of) for name, of in times.items()},

@@ -221,8 +221,8 @@ def netflow(
                     continue
                 for j, part in parts:
                     before = series[j]
-                    missing = before is None or amount is None
-                    series[j] = None if missing else before + amount * part
+                    if before is not None:
+                        series[j] = None if amount is None else before + amount * part
         distinct = float(len({flow(row) for row in flush}))
         destinations = float(len({row.get("dst") for row in flush}))
         for j, _ in parts:

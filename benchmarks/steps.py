@@ -209,7 +209,7 @@ class Ours:
         self.schema = Schema.from_config(resolve({"store": str(store)}))
 
     def telemetry(self, manifest: dict[str, Any]) -> Path:
-        return self.out / "telemetry" / manifest["batch"]
+        return self.out / f"telemetry/{manifest['batch']}"
 
     def ingest(self) -> None:
         for manifest in self.manifests:

@@ -39,7 +39,7 @@ FIGURES = {
     },
     "peers": {
         **{"n_episodes": 3, "n_windows": 33, "n_channels": 46},
-        "versions": {"tsfresh": "0.21", "tsfel": "0.2"},
+        "versions": {"tsfresh": "0.21", "tsfel": "0.2", "pyarrow": "26"},
         "n_statistics": {"tsfresh": 10, "tsfel": 45},
         "least": {"tsfresh": 45.0, "tsfel": 450.0, "arrow": 1.0},
         "median": {"tsfresh": 45.0, "tsfel": 450.0, "arrow": 1.0},
