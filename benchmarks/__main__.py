@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,14 +20,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks import page, sizes
 from benchmarks.run import ROOT, Failed, python, run
 
 _ONE_THREAD = dict.fromkeys(
     ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
-# Episodes of the store that the steps are timed on: three hosts, a full batch of each and more.
-_STEP_EPISODES = 1024
+_FAULTS = ("degraded", "rejected", "errored", "torn")
 _ONE_CORE_AT = 10_000
 
 
@@ -39,20 +41,18 @@ def main() -> None:
         print(f"[{time.monotonic() - started:5.0f} s] {text}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.work) as folder:
-        work = Path(folder)
+        work = Path(folder).resolve()
         try:
             figures: dict[str, Any] = {
                 "machine": _machine(),
                 "commit": _commit(),
                 **_steps(work, options.rounds, options.step_episodes, options.peers, say),
             }
-            wanted = sorted(set(options.sizes))
-            alone = max((n for n in wanted if n <= _ONE_CORE_AT), default=wanted[0])
-            figures["sizes"] = [
-                sizes.measure(n, work / str(n), one_core=n == alone, say=say) for n in wanted
-            ]
         except Failed as failed:
             sys.exit(f"error: {failed}")
+        figures |= _sizes(work, sorted(set(options.sizes)), say)
+    if not figures["sizes"]:
+        sys.exit(f"error: {'; '.join(figures['problems'])}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -61,6 +61,8 @@ def main() -> None:
     say(f"{options.out / 'benchmarks.md'} is written")
     for bar in page.bars(figures):
         print(bar.row())
+    if figures["problems"]:
+        sys.exit("error: not all was measured, see above")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="also keep the figures here")
     add("--peers", type=Path, help="interpreter that has tsfresh, tsfel and pyarrow")
     add("--rounds", type=int, default=5, help="of the CPU figures (default: 5)")
-    add("--step-episodes", type=int, default=_STEP_EPISODES, help="clones to time the steps on")
+    # Three hosts: with four batches' worth of clones each has a full one.
+    batch = yaml.safe_load((ROOT / "config.yaml").read_text())["batch"]["episodes"]
+    text = "clones to time the steps on (default: enough for full batches)"
+    add("--step-episodes", type=int, default=4 * batch, help=text)
     return parser
 
 
@@ -106,7 +111,18 @@ def _steps(
     return {"steps": steps, "peers": peers}
 
 
-_FAULTS = ("degraded", "rejected", "errored", "torn")
+def _sizes(work: Path, wanted: list[int], say: Callable[[str], None]) -> dict[str, Any]:
+    """Each size's figures; a size that fails costs the page that size alone."""
+    alone = max((n for n in wanted if n <= _ONE_CORE_AT), default=wanted[0])
+    found, problems = [], []
+    for n in wanted:
+        try:
+            found.append(sizes.measure(n, work / str(n), one_core=n == alone, say=say))
+        except Failed as failed:
+            problems.append(f"{n:,} episodes: {failed}")
+            say(problems[-1])
+            shutil.rmtree(work / str(n))
+    return {"sizes": found, "problems": problems}
 
 
 def _machine() -> dict[str, Any]:

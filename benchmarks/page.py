@@ -137,6 +137,7 @@ def render(figures: Figures, picture: str) -> str:
             "|---|---|---|---|",
             *(bar.row() for bar in bars(figures)),
             "",
+            *(f"**Not measured: {problem}**\n" for problem in figures["problems"]),
             *_steps(figures),
             *_peers(figures),
             *_sizes(figures, picture),

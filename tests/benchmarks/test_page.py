@@ -33,6 +33,7 @@ FIGURES = {
         **{"python": "3.11", "polars": "2", "numpy": "2"},
     },
     "commit": "abc1234",
+    "problems": [],
     "steps": {
         **{"n": 768, "n_batches": 3, "n_plain": 96, "unzipped_bytes": 250_000},
         "rounds": [PARTS, {name: 2 * ms for name, ms in PARTS.items()}],
@@ -110,6 +111,13 @@ def test_the_page_names_the_machine_and_begins_with_ratios():
     assert text.index("holds?") < text.index("ms an episode")
     for row in (line for line in text.splitlines() if line.startswith("|")):
         assert row.endswith("|")
+
+
+def test_a_size_that_failed_is_said_and_the_others_stand():
+    given = {**FIGURES, "sizes": FIGURES["sizes"][:1], "problems": ["76,660 episodes: no space"]}
+    text = page.render(given, "p.png")
+    assert "**Not measured: 76,660 episodes: no space**" in text
+    assert "| 1,000 | 302 |" in text
 
 
 def test_a_bench_without_peers_says_so():
