@@ -6,6 +6,8 @@ VENV   ?= .venv
 CORES  ?= $(shell nproc 2>/dev/null || echo 2)
 BIN    := $(VENV)/bin
 SMK    := $(BIN)/snakemake
+PEERS  := .venv-bench
+SIZES  ?= 1000 10000 76660
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,8 +26,13 @@ test: setup-dev ## set up and run all tests
 test-long: setup-dev ## what CI has no time for: 20,000 mutated episodes and indexes
 	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py
 
-bench: setup-dev ## CPU of the data path beside its floor and a plain reference
-	$(BIN)/python benchmarks/data_path.py
+# The peers bring a lot, so they live apart; where they cannot be installed the page says so.
+bench: setup-dev ## write docs/benchmarks.md; SIZES="1000" for a quick look, WORK=folder for its files
+	@test -e $(PEERS)/.ready || { $(PYTHON) -m venv $(PEERS) \
+	  && $(PEERS)/bin/python -m pip install --quiet -r envs/requirements-bench.txt \
+	  && touch $(PEERS)/.ready; } || echo "without the peers: see above"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m benchmarks --sizes $(SIZES) \
+	  $(if $(WORK),--work $(WORK)) $$(test -e $(PEERS)/.ready && echo --peers $(PEERS)/bin/python)
 
 lint: setup-dev ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .

@@ -38,6 +38,13 @@ rule all:
         expand("results/eval/{split}/metrics.parquet", split=SPLITS),
 
 
+rule data:
+    """All features and tensors, and nothing that is trained."""
+    input:
+        expand("results/features/{batch}.parquet", batch=BATCHES),
+        expand("results/tensors/{batch}.safetensors", batch=BATCHES),
+
+
 onsuccess:
     print(
         "Report: results/report/comparison_v2.md (cis490 report prints its first page)"

@@ -12,13 +12,13 @@ REPOSITORY = Path(workflow.basedir).resolve()
 SOURCE = REPOSITORY / "src"
 
 # The code that the params hash is the code that runs, whatever else is installed; and the clone is
-# only read: compiled files go to the working directory. Jobs run side by side, each with the threads
-# that its rule names.
+# only read: nothing compiled is left in it. Jobs run side by side, each with the threads that its
+# rule names.
 sys.path.insert(0, str(SOURCE))
-sys.pycache_prefix = str(Path(".snakemake/pycache").resolve())
+sys.dont_write_bytecode = True
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")])),
-    PYTHONPYCACHEPREFIX=sys.pycache_prefix,
+    PYTHONDONTWRITEBYTECODE="1",
     POLARS_MAX_THREADS="1",
 )
 

@@ -1,0 +1,137 @@
+"""The page says what was measured, and says plainly what does not hold."""
+
+import copy
+
+import pytest
+
+from benchmarks import page
+from benchmarks.sizes import jobs
+
+GIB = 1 << 30
+PARTS = {
+    **{"ingest": 1.2, "windows": 0.6, "plain": 18.0},
+    **{"unzip": 0.2, "join": 0.1, "parse_polars": 0.7, "parse_msgspec": 0.5},
+    **{"write_telemetry": 0.2, "write_windows": 0.1, "read_telemetry": 0.05},
+}
+SIZE = {
+    **{"hosts": 6, "simulate_s": 2.0, "data_s": 200.0, "data_cpu_s": 300.0, "batches": 302},
+    "bytes": {"telemetry": 10_000, "features": 2_000, "tensors": 50_000},
+    **{"snakemake_peak": GIB // 4, "idle_peak": GIB // 4, "any_peak": GIB},
+    "job_peak": {"ingest": GIB // 8, "windows": GIB // 8},
+    "loads": {
+        "oracle": {
+            **{"seconds": 1.0, "shard_bytes": 2 * 10**9, "n_windows": 7},
+            "peak_bytes": 2 * 10**9 + GIB,
+        }
+    },
+    **{"idle_s": 3.0, "arrive": 100, "dry_s": 3.5, "arrive_s": 15.0},
+    "dry_jobs": {"ingest": 7, "windows": 7, "train": 12},
+}
+FIGURES = {
+    "machine": {
+        **{"name": "Acme 9000", "cores": 2, "memory_gib": 16.0, "system": "Linux 6"},
+        **{"python": "3.11", "polars": "2", "numpy": "2"},
+    },
+    "commit": "abc1234",
+    "problems": [],
+    "steps": {
+        **{"n": 768, "n_batches": 3, "n_plain": 96, "unzipped_bytes": 250_000},
+        "rounds": [PARTS, {name: 2 * ms for name, ms in PARTS.items()}],
+    },
+    "peers": {
+        **{"n_episodes": 3, "n_windows": 33, "n_channels": 46},
+        "versions": {"tsfresh": "0.21", "tsfel": "0.2", "pyarrow": "26"},
+        "n_statistics": {"tsfresh": 10, "tsfel": 45},
+        "least": {"tsfresh": 45.0, "tsfel": 450.0, "arrow": 1.0},
+        "median": {"tsfresh": 45.0, "tsfel": 450.0, "arrow": 1.0},
+    },
+    "sizes": [
+        {**SIZE, "episodes": 1_000, "one_core_s": 300.0},
+        {**SIZE, "episodes": 76_660},
+    ],
+}
+
+
+def figures(**of_largest):
+    changed = copy.deepcopy(FIGURES)
+    changed["sizes"][-1] |= of_largest
+    return changed
+
+
+def failing(given):
+    return [bar.what for bar in page.bars(given) if not bar.holds]
+
+
+def test_every_bar_of_the_issue_stands_with_its_value_and_holds():
+    found = page.bars(FIGURES)
+    assert failing(FIGURES) == []
+    assert [bar.measured.split(" (")[0] for bar in found] == [
+        *("1.38 ×", "10.0 ×", "200 s", "1.00 GiB", "+1.00 GiB", "2.00 GB/s", "3.0 s"),
+        *("7 and 7", "15.0 s"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"data_s": 241.0}, "from an empty results/"),
+        ({"any_peak": 2 * GIB + 1}, "peak memory of any job"),
+        ({"idle_s": 4.01}, "`snakemake` with nothing to do"),
+        ({"dry_jobs": {"ingest": 12, "windows": 13}}, "`snakemake -n` after 100"),
+        ({"arrive_s": 20.5}, "and the run of those"),
+        ({"loads": {"oracle": {"problem": "killed"}}}, "peak of training's loading, oracle"),
+    ],
+)
+def test_a_bar_that_does_not_hold_is_said_to_fail(change, what):
+    given = figures(**change)
+    (failed,) = failing(given)
+    assert failed.startswith(what)
+    (row,) = [line for line in page.render(given, "p.png").splitlines() if f"| {what}" in line]
+    assert row.endswith("| **no** |")
+
+
+def test_bars_of_the_fleet_are_not_judged_on_a_smaller_store():
+    given = {**FIGURES, "sizes": FIGURES["sizes"][:1]}
+    assert [bar.holds for bar in page.bars(given)] == [True, True] + [None] * 7
+    assert "(at 1,000) | not measured |" in page.render(given, "p.png")
+
+
+def test_the_floor_takes_the_best_parser_that_gives_columns():
+    given = copy.deepcopy(FIGURES)
+    assert page.Cpu(given).floor("together") == pytest.approx(1.3)
+    given["peers"]["least"]["arrow"] = 0.6
+    assert page.Cpu(given).parser == "arrow"
+    assert page.Cpu(given).floor("together") == pytest.approx(1.2)
+
+
+def test_the_page_names_the_machine_and_begins_with_ratios():
+    text = page.render(FIGURES, "p.png")
+    assert "Acme 9000, 2 cores, 16 GiB" in text
+    assert "abc1234" in text
+    assert text.index("holds?") < text.index("ms an episode")
+    for row in (line for line in text.splitlines() if line.startswith("|")):
+        assert row.endswith("|")
+
+
+def test_a_size_that_failed_is_said_and_the_others_stand():
+    given = {**FIGURES, "sizes": FIGURES["sizes"][:1], "problems": ["76,660 episodes: no space"]}
+    text = page.render(given, "p.png")
+    assert "**Not measured: 76,660 episodes: no space**" in text
+    assert "| 1,000 | 302 |" in text
+
+
+def test_a_bench_without_peers_says_so():
+    text = page.render({**FIGURES, "peers": {"problem": "no pip"}}, "p.png")
+    assert "Not measured: no pip." in text
+
+
+def test_the_picture_is_drawn_the_same_twice(tmp_path):
+    for name in ("a.png", "b.png"):
+        page.draw(FIGURES, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_jobs_are_counted_from_what_snakemake_says():
+    said = "Job stats:\njob      count\n-----  -----\nall   1\ningest   12\ntotal   13\n\nmore 3\n"
+    assert jobs(said) == {"ingest": 12}
+    assert jobs("Nothing to be done (all requested files are present and up to date).") == {}
