@@ -231,8 +231,9 @@ def _peers(figures: Figures) -> list[str]:
         *head,
         f"CPU on one thread, in one process: {peers['n_windows']} windows of "
         f"{peers['n_episodes']} episodes, all {peers['n_channels']} channels on the grid (0 where "
-        "missing, for the peers refuse holes), given in the form that is quickest for each, made "
-        "outside the timing. Ours is all of windows but reading and writing: alignment, rates, "
+        "missing, for the peers refuse holes), given to tsfresh in the quickest of its three forms "
+        "and to tsfel as one array an episode, made outside the timing. Ours is all of "
+        "windows but reading and writing: alignment, rates, "
         "grid and statistics, where the peers do the statistics alone; but they compute more of "
         "them.",
         "",
