@@ -96,14 +96,15 @@ def read_json(path: StrPath) -> Any:
 
 
 def write_parquet(
-    path: StrPath, frame: pl.DataFrame, metadata: Mapping[str, str] | None = None
+    path: StrPath, frame: pl.DataFrame | pl.LazyFrame, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a polars frame as zstd-compressed Parquet, whole or not at all.
+    """Write a polars frame as zstd-compressed Parquet, whole or not at all; a lazy one in pieces.
 
     `metadata` goes to the file's key-value metadata (`polars.read_parquet_metadata`).
     """
     with replacing(path) as partial:
-        frame.write_parquet(partial, compression="zstd", metadata=dict(metadata or {}))
+        write = frame.write_parquet if hasattr(frame, "write_parquet") else frame.sink_parquet
+        write(partial, compression="zstd", metadata=dict(metadata or {}))
 
 
 def read_parquet(path: StrPath, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -118,6 +119,21 @@ def read_parquet(path: StrPath, columns: Sequence[str] | None = None) -> pl.Data
         return pl.read_parquet(Path(path), columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _damaged(path, error) from None
+
+
+def parquet_height(path: StrPath) -> int:
+    """How many rows a Parquet file has.
+
+    Raises:
+        FormatError: as `read_parquet`.
+    """
+    import polars as pl
+
+    try:
+        height: int = pl.scan_parquet(Path(path)).select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _damaged(path, error) from None
+    return height
 
 
 def read_parquet_metadata(path: StrPath) -> dict[str, str]:

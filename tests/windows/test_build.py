@@ -160,7 +160,7 @@ def test_an_episode_shorter_than_a_window_has_no_row_and_no_fault(tmp_path):
 
 
 def build_batch(tmp_path, episodes, out="out"):
-    write(tmp_path / "telemetry", collect(episodes))
+    write(tmp_path / "telemetry", episodes)
     build(
         tmp_path / "telemetry",
         SCHEMA,

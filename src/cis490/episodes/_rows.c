@@ -65,13 +65,13 @@ const char *cis490_source(void)
 
 /* Parse `size` bytes of lines, each an object of integers that holds every key once.
  *
- * rows: int64 (most_rows, n_keys), filled in the order of the keys.
+ * columns: int64 (n_keys, most_rows), filled in the order of the keys.
  * Returns how many rows there are; -1 if a line is not plain, is longer than `longest_line`, or is
  * one more than `most_rows`.
  */
 int64_t cis490_whole_rows(const char *text, int64_t size, const char *const *keys,
                           const int64_t *key_sizes, int n_keys, int64_t longest_line,
-                          int64_t most_rows, int64_t *rows)
+                          int64_t most_rows, int64_t *columns)
 {
     const char *p = text, *end = text + size;
     struct member known[MOST_MEMBERS]; /* of the line before: keys come in one order */
@@ -81,7 +81,7 @@ int64_t cis490_whole_rows(const char *text, int64_t size, const char *const *key
         return -1;
     const uint64_t all = n_keys == MOST_MEMBERS ? ~0ULL : (1ULL << n_keys) - 1;
 
-    for (; p < end; n_rows++, rows += n_keys) {
+    for (; p < end; n_rows++) {
         const char *line = p;
         uint64_t seen = 0;
         if (n_rows == most_rows || *p++ != '{')
@@ -110,7 +110,7 @@ int64_t cis490_whole_rows(const char *text, int64_t size, const char *const *key
                 if (seen & bit)
                     return -1;
                 seen |= bit;
-                rows[member->column] = value;
+                columns[member->column * most_rows + n_rows] = value;
             }
             p = after_spaces(p, end);
             if (p == end)

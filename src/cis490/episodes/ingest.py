@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -49,7 +48,7 @@ def ingest(
                 recorders.append(json.loads(episode.header["meta"]).get("recorder"))
                 yield episode
 
-    telemetry.write(Path(folder), telemetry.collect(usable()))
+    telemetry.write(folder, usable())
     metadata = {
         "kind": "cis490.verdicts",
         "version": "1",

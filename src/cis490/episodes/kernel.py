@@ -63,14 +63,14 @@ def whole_rows(
         most_rows, longest_line: more rows or bytes of a line are not plain.
 
     Returns:
-        int64 (n_rows, n_keys); None if a line is not plain, or there is no compiled decoder.
+        int64 (n_keys, n_rows); None if a line is not plain, or there is no compiled decoder.
     """
     if _whole_rows is None:
         return None
     room = min(len(content) // keys.least_bytes + 1, most_rows)
-    rows = np.empty((room, keys.n), np.int64)
+    columns = np.empty((keys.n, room), np.int64)
     n_rows = _whole_rows(
         *(content, len(content), keys.names, keys.sizes, keys.n),
-        *(longest_line, room, rows.ctypes.data),
+        *(longest_line, room, columns.ctypes.data),
     )
-    return None if n_rows < 0 else rows[:n_rows]
+    return None if n_rows < 0 else columns[:, :n_rows]

@@ -106,7 +106,7 @@ def parse(table: str, content: bytes, *, limits: Limits) -> tuple[Rows | None, l
             content, _KEYS[table], most_rows=limits.rows, longest_line=limits.line_bytes
         )
         if values is not None:
-            return Rows(table, values[:, : len(COLUMNS[table])]), []
+            return Rows(table, values[: len(COLUMNS[table])]), []
     is_end = np.frombuffer(content, np.uint8) == ord("\n")
     n_lines = int(np.count_nonzero(is_end)) + (not content.endswith(b"\n") and bool(content))
     if n_lines > limits.rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import tarfile
 from collections.abc import Mapping
@@ -67,18 +68,18 @@ def find(store: StrPath, path: str) -> Path:
     Raises:
         Undecodable: it leaves the store, is missing, or is not a regular file.
     """
-    root = Path(store).resolve()
     try:
-        found = (root / path).resolve()
-        if not found.is_relative_to(root):
+        root = os.path.realpath(store)
+        found = os.path.realpath(os.path.join(root, path))  # noqa: PTH118  a third of the time
+        if not found.startswith(os.path.join(root, "")):  # noqa: PTH118
             raise Undecodable("bad_index_record", f"path {path!r} leads out of the store")
-        mode = found.stat().st_mode
-    except (OSError, RuntimeError, ValueError) as error:
+        mode = os.stat(found).st_mode  # noqa: PTH116
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Undecodable("file_missing", f"{path}: {reason}") from None
     if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
         raise Undecodable("file_missing", f"{path}: not a regular file")
-    return found
+    return Path(found)
 
 
 def read(file: Path, limits: Limits) -> Tarball:

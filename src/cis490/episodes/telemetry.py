@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -73,8 +74,8 @@ _WHOLE: Final = frozenset(
     table for table in TABLES[1:] if set(COLUMNS[table].values()) == {pl.Int64()}
 )
 _GETTERS: Final = {table: attrgetter(*COLUMNS[table]) for table in TABLES[1:]}
-# Episodes whose rows are made into columns at once: few enough to stay near the processor.
-_TOGETHER: Final = 32
+# Rows of all tables that are held in memory at once, some 200 MB; usual batches have fewer.
+MOST_ROWS: Final = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Rows:
 
     Attributes:
         table: a key of `COLUMNS`.
-        values: int64 (n_rows, n_columns) if all are whole numbers, else a tuple a row.
+        values: int64 (n_columns, n_rows) if all are whole numbers, else a tuple a row.
     """
 
     table: str
@@ -94,28 +95,33 @@ class Rows:
         """Take decoded rows, objects with an attribute a column."""
         tuples = list(map(_GETTERS[table], rows))
         if table in _WHOLE:
-            pack = struct.Struct(f"{len(COLUMNS[table])}q").pack  # refuses all but int64
+            n_columns = len(COLUMNS[table])
+            pack = struct.Struct(f"{n_columns}q").pack  # refuses all but int64
             with suppress(struct.error):
                 packed = b"".join([pack(*row) for row in tuples])
-                return cls(
-                    table, np.frombuffer(packed, np.int64).reshape(len(tuples), len(COLUMNS[table]))
-                )
+                return cls(table, np.frombuffer(packed, np.int64).reshape(-1, n_columns).T)
         return cls(table, tuples)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return self.values.shape[1] if isinstance(self.values, np.ndarray) else len(self.values)
 
     @property
     def t_wall_ns(self) -> NDArray[np.int64]:
         """(n_rows,) int64."""
         if isinstance(self.values, np.ndarray):
-            return self.values[:, 0]
+            return np.asarray(self.values[0])
         return np.array([row[0] for row in self.values], np.int64)
+
+    def tuples(self) -> list[tuple[Any, ...]]:
+        """A tuple a row."""
+        if isinstance(self.values, np.ndarray):
+            return [tuple(row) for row in self.values.T.tolist()]
+        return self.values
 
     def column(self, name: str) -> list[Any]:
         """The values of one column."""
         i = list(COLUMNS[self.table]).index(name)
-        return [row[i] for row in self.values]
+        return [row[i] for row in self.tuples()]
 
 
 @dataclass(frozen=True)
@@ -131,38 +137,24 @@ class Episode:
     tables: dict[str, Rows]
 
 
-def collect(episodes: Iterable[Episode]) -> dict[str, pl.DataFrame]:
-    """Put the episodes of a batch into one frame a table, taking them as they come."""
-    headers: list[dict[str, Any]] = []
-    parts: dict[str, list[pl.DataFrame]] = {table: [] for table in TABLES[1:]}
-    coming = iter(episodes)
-    while some := list(itertools.islice(coming, _TOGETHER)):
-        for table, frames in parts.items():
-            rows = [episode.tables.get(table) for episode in some]
-            of = np.arange(len(headers), len(headers) + len(some), dtype=np.uint32)
-            ordinals = np.repeat(of, [0 if r is None else len(r) for r in rows])
-            frame = _frame(table, [r for r in rows if r is not None])
-            frames.append(frame.insert_column(0, pl.Series("episode", ordinals)))
-        headers += [episode.header for episode in some]
-    empty = {
-        table: pl.DataFrame(schema={"episode": pl.UInt32(), **COLUMNS[table]}) for table in parts
-    }
-    return {
-        "episodes": pl.DataFrame(headers, COLUMNS["episodes"]),
-        **{
-            table: pl.concat([empty[table], *frames], how="vertical_relaxed")
-            for table, frames in parts.items()
-        },
-    }
+def collect(episodes: Sequence[Episode], first: int = 0) -> dict[str, pl.DataFrame]:
+    """Put episodes into one frame a table; `first` is the position of the first one."""
+    frames = {"episodes": pl.DataFrame([e.header for e in episodes], COLUMNS["episodes"])}
+    positions = np.arange(first, first + len(episodes), dtype=np.uint32)
+    for table in TABLES[1:]:
+        parts = [episode.tables.get(table) for episode in episodes]
+        of = np.repeat(positions, [0 if part is None else len(part) for part in parts])
+        frame = _frame(table, [part for part in parts if part is not None])
+        frames[table] = frame.insert_column(0, pl.Series("episode", of, pl.UInt32()))
+    return frames
 
 
 def _frame(table: str, parts: Sequence[Rows]) -> pl.DataFrame:
     """The rows of some episodes under each other, as typed columns."""
     matrices = [part.values for part in parts if isinstance(part.values, np.ndarray)]
-    if parts and len(matrices) == len(parts):
-        columns = np.ascontiguousarray(np.concatenate(matrices).T)
-        return pl.DataFrame(list(map(pl.Series, COLUMNS[table], columns)))
-    rows = [row for part in parts for row in part.values]
+    if matrices and len(matrices) == len(parts):
+        return pl.DataFrame(list(map(pl.Series, COLUMNS[table], np.concatenate(matrices, axis=1))))
+    rows = [row for part in parts for row in part.tuples()]
     values = zip(*rows, strict=True) if rows else itertools.repeat(())
     return pl.DataFrame(list(map(_series, COLUMNS[table].items(), values)))
 
@@ -177,11 +169,57 @@ def _series(column: tuple[str, pl.DataType], values: Sequence[Any]) -> pl.Series
         return pl.Series(name, [None if v is None else float(v) for v in values], pl.Float64())
 
 
-def write(folder: StrPath, frames: Mapping[str, pl.DataFrame]) -> None:
-    """Write a batch's tables as `<table>.parquet` in `folder`."""
+def write(folder: StrPath, episodes: Iterable[Episode], most_rows: int = MOST_ROWS) -> None:
+    """Write a batch's tables as `<table>.parquet` in `folder`, taking its episodes as they come.
+
+    Args:
+        folder: made if need be.
+        episodes: a batch's, in order.
+        most_rows: rows held in memory; what is more lies in pieces on disk meanwhile.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".pieces-") as pieces:
+        frames: dict[str, pl.DataFrame] | None = None
+        written: dict[str, list[Path]] = {table: [] for table in TABLES}
+        first = 0
+        for some in _some(episodes, most_rows):
+            if frames is not None:
+                _write_piece(Path(pieces), frames, written)
+            frames, first = collect(some, first), first + len(some)
+        assert frames is not None, "there is at least one piece, if an empty one"
+        if written["episodes"]:
+            _write_piece(Path(pieces), frames, written)
+        for table in TABLES:
+            metadata = {"kind": KIND, "version": VERSION, "table": table}
+            whole: pl.DataFrame | pl.LazyFrame = frames[table]
+            if written[table]:
+                parts = list(map(pl.scan_parquet, written[table]))
+                whole = pl.concat(parts, how="vertical_relaxed")
+            files.write_parquet(folder / f"{table}.parquet", whole, metadata)
+
+
+def _some(episodes: Iterable[Episode], most_rows: int) -> Iterator[list[Episode]]:
+    """Episodes of at most so many rows together, or a single one; at least one list."""
+    some: list[Episode] = []
+    n_rows = 0
+    for episode in episodes:
+        n = sum(map(len, episode.tables.values()))
+        if some and n_rows + n > most_rows:
+            yield some
+            some, n_rows = [], 0
+        some.append(episode)
+        n_rows += n
+    yield some
+
+
+def _write_piece(
+    folder: Path, frames: Mapping[str, pl.DataFrame], written: Mapping[str, list[Path]]
+) -> None:
     for table, frame in frames.items():
-        metadata = {"kind": KIND, "version": VERSION, "table": table}
-        files.write_parquet(Path(folder) / f"{table}.parquet", frame, metadata)
+        path = folder / f"{table}-{len(written[table])}.parquet"
+        frame.write_parquet(path, compression="lz4")
+        written[table].append(path)
 
 
 def read(folder: StrPath) -> dict[str, pl.DataFrame]:
@@ -190,10 +228,49 @@ def read(folder: StrPath) -> dict[str, pl.DataFrame]:
     Raises:
         FormatError: a file is damaged or of an unknown version.
     """
-    frames = {}
-    for table in TABLES:
-        path = Path(folder) / f"{table}.parquet"
-        metadata, frames[table] = files.read_parquet_metadata(path), files.read_parquet(path)
+    return {table: files.read_parquet(path) for table, path in _checked(folder).items()}
+
+
+def read_pieces(folder: StrPath, most_rows: int = MOST_ROWS) -> Iterator[dict[str, pl.DataFrame]]:
+    """Read what `write` wrote, some episodes after others, with positions of their own.
+
+    Args:
+        folder: as `write` left it.
+        most_rows: rows in memory at once, unless a single episode has more.
+
+    Raises:
+        FormatError: as `read`.
+    """
+    paths = _checked(folder)
+    n_rows = {table: files.parquet_height(path) for table, path in paths.items()}
+    if sum(n_rows.values()) <= most_rows:
+        yield read(folder)
+        return
+    episodes = files.read_parquet(paths["episodes"])
+    bounds = {}
+    for table in TABLES[1:]:
+        of = files.read_parquet(paths[table], columns=["episode"])["episode"].to_numpy()
+        bounds[table] = np.searchsorted(of, np.arange(episodes.height + 1))
+    total = sum(bounds.values())
+    assert isinstance(total, np.ndarray)
+    start = 0
+    while start < episodes.height:
+        fits = int(np.searchsorted(total, total[start] + most_rows, side="right")) - 1
+        stop = max(fits, start + 1)
+        piece = {"episodes": episodes[start:stop]}
+        for table in TABLES[1:]:
+            offset, end = (int(bounds[table][i]) for i in (start, stop))
+            rows = pl.scan_parquet(paths[table]).slice(offset, end - offset).collect()
+            piece[table] = rows.with_columns(pl.col("episode") - start)
+        yield piece
+        start = stop
+
+
+def _checked(folder: StrPath) -> dict[str, Path]:
+    """The files of the tables, each of the right kind and version."""
+    paths = {table: Path(folder) / f"{table}.parquet" for table in TABLES}
+    for path in paths.values():
+        metadata = files.read_parquet_metadata(path)
         if (metadata.get("kind"), metadata.get("version")) != (KIND, VERSION):
             raise FormatError(f"{path}: not {KIND} version {VERSION}: remove it and run again")
-    return frames
+    return paths

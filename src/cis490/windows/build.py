@@ -57,13 +57,24 @@ def build(folder: StrPath, schema: Schema, *, features: StrPath, tensors: StrPat
         features: Parquet file to write, a row a window.
         tensors: shard to write, each episode once (`windows.shards`).
     """
-    header, summary, shard = windows_of(telemetry.read(folder), schema)
+    header, summary, shard = _joined(
+        [windows_of(frames, schema) for frames in telemetry.read_pieces(folder)]
+    )
     columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(feature_names("oracle"))]
     metadata = {"kind": "cis490.features", "version": "1", "schema_sha256": schema.sha256}
     files.write_parquet(features, header.with_columns(columns), metadata)
     write_tensors(tensors, shard, schema)
     n_episodes = len(shard.episode_id)
     logger.info("%s: %d windows of %d episodes", Path(folder).name, header.height, n_episodes)
+
+
+def _joined(
+    pieces: list[tuple[pl.DataFrame, Floats, TensorShard]],
+) -> tuple[pl.DataFrame, Floats, TensorShard]:
+    if len(pieces) == 1:
+        return pieces[0]
+    headers, features, shards = zip(*pieces, strict=True)
+    return pl.concat(headers), np.concatenate(features), TensorShard.joined(shards)
 
 
 def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, TensorShard]:

@@ -46,6 +46,19 @@ class TensorShard:
     base: Floats
     phase: NDArray[np.int8]
 
+    @classmethod
+    def joined(cls, shards: Sequence[TensorShard]) -> TensorShard:
+        """Several shards, at least one, as if all episodes had been in one."""
+        n_steps = [np.diff(shard.offset) for shard in shards]
+        return cls(
+            [episode_id for shard in shards for episode_id in shard.episode_id],
+            np.cumsum(np.concatenate([np.zeros(1, np.int64), *n_steps])),
+            *(
+                np.concatenate([getattr(shard, name) for shard in shards])
+                for name in ("n_windows", "codes", "scale", "base", "phase")
+            ),
+        )
+
     def decoded(self) -> Floats:
         """The grids in model space (`windows.codes`): float32 (S, 46), NaN where missing."""
         n_steps = np.diff(self.offset)
