@@ -44,7 +44,7 @@ lint: setup-dev ## ruff, snakefmt, mypy, snakemake --lint
 setup: $(VENV)/.run-ready ## make the virtual environment
 setup-dev: $(VENV)/.dev-ready
 
-$(VENV)/.run-ready: envs/requirements.txt envs/requirements-torch.txt envs/requirements-xgboost.txt pyproject.toml hatch_build.py src/cis490/episodes/_rows.c
+$(VENV)/.run-ready: envs/requirements.txt envs/requirements-torch.txt envs/requirements-xgboost.txt pyproject.toml hatch_build.py $(wildcard src/cis490/*/_*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "cis490 needs Python 3.11 or newer; name one: make run PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,8 +1,9 @@
 """The plain reference: an episode to features and grid with json.loads, loops and floats.
 
 What a competent person writes from docs/episodes.md with nothing but Python: each line is decoded
-once, steps are found once a source, constant windows take a short cut. It judges nothing and writes
-nothing, so it does less than what it is compared with.
+once, steps are found once a source, constant windows take a short cut. What it finds it writes with
+the library's own encoder and writers. It judges nothing and keeps no telemetry, so it does less
+than what it is compared with.
 """
 
 from __future__ import annotations
@@ -11,16 +12,22 @@ import io
 import json
 import tarfile
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import nan, sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import zstandard
 
+from cis490 import files
 from cis490.channels import NOMINAL_INTERVAL_S, PHASES, SOURCES, Channel, of_source
-from cis490.schema import Schema
+from cis490.schema import Schema, feature_names
+from cis490.windows.codes import encode
+from cis490.windows.shards import TensorShard, write_tensors
 
 SECOND = 10**9
 GAP_INTERVALS = 2.5
@@ -103,6 +110,36 @@ def episode(members: dict[str, bytes], schema: Schema) -> Plain:
         for k in range(n_windows)
     ]
     return Plain(grid, step_phase, features, [p for p, _ in most], [share for _, share in most])
+
+
+def write(episodes: Mapping[str, Plain], schema: Schema, *, features: Path, tensors: Path) -> None:
+    """Write the features and tensors of some episodes, by episode_id, as `windows.build` does."""
+    shards = []
+    frames = []
+    for episode_id, done in episodes.items():
+        grid = np.array(done.grid, np.float64)  # None becomes NaN
+        mask = ~np.isnan(grid)
+        codes, scale, base = encode(
+            np.where(mask, grid, 0).astype(np.float32)[:, None], mask[:, None]
+        )
+        phase, n_windows = np.array(done.step_phase, np.int8), np.array([len(done.phase)])
+        offset = np.array([0, len(phase)])
+        shards.append(TensorShard([episode_id], offset, n_windows, codes[0], scale, base, phase))
+        found = np.array(done.features, np.float32).reshape(len(done.phase), -1)
+        columns = {name: found[:, i] for i, name in enumerate(feature_names("oracle"))}
+        frames.append(
+            pl.DataFrame(
+                {
+                    "episode_id": [episode_id] * len(done.phase),
+                    "window": range(len(done.phase)),
+                    "phase": [PHASES[phase] for phase in done.phase],
+                    "phase_share": done.share,
+                    **columns,
+                }
+            )
+        )
+    files.write_parquet(features, pl.concat(frames), {})
+    write_tensors(tensors, TensorShard.joined(shards), schema)
 
 
 def interval_s(meta: Row, source: str) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def code_hash(paths: Iterable[Path]) -> str:
-    """Hash of the code in Python and C files, and in all Python below those that are folders.
+    """Hash of the code in Python and C files, and in all below those that are folders.
 
     Comments, layout and docstrings do not count.
 
@@ -26,9 +26,15 @@ def code_hash(paths: Iterable[Path]) -> str:
     for path in sorted(set(paths)):
         if not path.exists():
             raise FileNotFoundError(f"{path} is named as code of a rule but does not exist")
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        for file in _files(path):
             digest.update(f"{file.name}\n{_bare(file.read_bytes(), file.suffix)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix in (".py", ".c"))
 
 
 @cache  # rules share files

@@ -7,6 +7,7 @@ from benchmarks import plain
 from cis490.channels import CHANNELS, PHASES
 from cis490.episodes.tarball import Limits
 from cis490.schema import STATISTICS, Schema
+from cis490.windows.codes import signed_log1p
 from cis490.windows.episode import episode_windows
 from tests.builders import flow, lines, members_of, pack
 from tests.conftest import SAMPLE_STORE
@@ -23,10 +24,15 @@ def assert_equal(path):
     header, features, shard = episode_windows(path, SCHEMA, Limits())
     ours = plain.episode(plain.read(path), SCHEMA)
 
-    assert shard.mask.tolist() == [[v is not None for v in series] for series in ours.grid]
     grid = np.array([[0.0 if v is None else v for v in series] for series in ours.grid])
     largest = np.abs(grid).max(axis=1, keepdims=True)
-    assert (np.abs(shard.values - grid) <= 1e-6 * largest + 1e-9).all()
+    exact = np.array(ours.grid, float).T
+    log = [channel.log for channel in CHANNELS]
+    exact[:, log] = signed_log1p(exact[:, log])
+    decoded = shard.decoded()
+    assert (np.isnan(decoded) == np.isnan(exact)).all()
+    room = 0.5 * shard.scale[0] + 1e-6 * (1 + np.abs(exact))
+    assert (np.nan_to_num(np.abs(decoded - exact) - room, nan=-1) <= 0).all()
     assert shard.phase.tolist() == ours.step_phase
 
     # Spread and trend are differences: they inherit the rounding of what is subtracted.

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import shutil
 
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from cis490.episodes import kernel
 from cis490.episodes.parse import parse
 from cis490.episodes.tarball import Limits
-from tests.conftest import ROOT
 
 LIMITS = Limits(line_bytes=1000, rows=50)
 ROW = {"t_wall_ns": 10**18, "t_mono_ns": 5, "cpu_user": 1, "cpu_sys": 2, "cpu_iowait": 0}
@@ -28,13 +26,6 @@ def compiled():
     if not (shutil.which("cc") or shutil.which("gcc")):
         pytest.skip("no C compiler here")
     assert kernel._whole_rows is not None, "install again: pip install --no-deps -e ."
-
-
-def hook():
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def both(content, limits=LIMITS):
@@ -115,21 +106,3 @@ def test_changed_bytes_and_cuts_make_no_difference_between_the_two(values, flips
         text[place % len(text)] = byte
     same(bytes(text))
     same(bytes(text[: cut % (len(text) + 1)]))
-
-
-def test_a_library_of_another_source_is_not_used(tmp_path):
-    source = tmp_path / "_rows.c"
-    source.write_bytes(kernel.SOURCE.read_bytes() + b"/* changed */\n")
-    other, own = tmp_path / "other.so", tmp_path / "own.so"
-    assert hook().compile_rows(source, other) is None
-    assert kernel.load(other) is None
-    assert hook().compile_rows(kernel.SOURCE, own) is None
-    assert kernel.load(own) is not None
-    assert kernel.load(tmp_path / "none.so") is None
-
-
-def test_without_a_compiler_the_installation_says_so_and_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("CC", "no-such-compiler")
-    problem = hook().compile_rows(kernel.SOURCE, tmp_path / "_rows.so")
-    assert problem == "no-such-compiler: No such file or directory"
-    assert list(tmp_path.iterdir()) == []

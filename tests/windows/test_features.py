@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cis490.channels import CHANNELS
 from cis490.schema import STATISTICS, feature_log, feature_names
-from cis490.windows.features import summarise
+from cis490.windows import features
+from cis490.windows.features import summarise, summarise_grid
 
 MEAN, STD, MIN, MAX, TREND, MISSING = range(6)
 
@@ -45,6 +48,37 @@ def test_a_trend_is_per_second():
 
 def test_huge_values_stay_finite():
     assert np.isfinite(one([1e200, -1e299, 1e300, 0])).all()
+
+
+@given(
+    *(st.integers(1, 40), st.integers(1, 9), st.integers(0, 5)),
+    *(st.sampled_from([0.0, 0.02, 0.6, 1.0]), st.sampled_from([1.0, 1e9, 1e33])),
+    st.integers(0, 2**32 - 1),
+)
+def test_compiled_or_not_a_grid_gives_the_statistics_of_its_windows(
+    length, stride, n_windows, holes, scale, seed
+):
+    rng = np.random.default_rng(seed)
+    shape = (3, 2, max(n_windows - 1, 0) * stride + length + 3)
+    values = (rng.lognormal(0, 2, shape) * rng.choice([-1, 1], shape) * scale).astype(np.float32)
+    values[0] = np.float32(247_209_984.0)  # a gauge that stands still
+    mask = rng.random(shape) >= holes
+    values[~mask] = 0
+    cut = {"n_windows": n_windows, "length": length, "stride": stride, "hz": 10.0}
+    for i in range(2):  # as the builder has them: channels of one of several episodes
+        got = summarise_grid(values[:, i], mask[:, i], **cut)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(features, "_statistics", None)
+            plain = summarise_grid(values[:, i], mask[:, i], **cut)
+        starts = [k * stride for k in range(n_windows)]
+        windows = [(a[:, i, s : s + length]) for s in starts for a in (values, mask)]
+        for k in range(n_windows):
+            expected = summarise(windows[2 * k][None], windows[2 * k + 1][None], 10.0)[0]
+            np.testing.assert_array_equal(plain[k], expected)
+            spread = np.repeat(np.nan_to_num(expected.reshape(3, 6)[:, STD].astype(float)), 6)
+            assert np.array_equal(np.isnan(got[k]), np.isnan(expected))
+            difference = np.nan_to_num(np.abs(got[k].astype(float) - expected))
+            assert (difference <= 1e-6 * np.nan_to_num(np.abs(expected)) + 1e-9 * spread).all()
 
 
 def test_columns_are_named_source_channel_statistic_for_what_a_mode_may_see():

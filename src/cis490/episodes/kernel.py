@@ -1,12 +1,8 @@
-"""The compiled decoder of plain rows; without it the pure one of parse.py does all, more slowly.
-
-The installation compiles `_rows.c` beside this file where there is a C compiler (hatch_build.py).
-"""
+"""The compiled decoder of plain rows; without it the pure one of parse.py does all."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,30 +10,23 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cis490 import compiled
+
 SOURCE: Final = Path(__file__).with_name("_rows.c")
-LIBRARY: Final = SOURCE.with_suffix(".so")
 
 
-def load(library: Path = LIBRARY) -> Any:
-    """The function of the compiled `_rows.c`; None if there is none, or it is of another source."""
-    try:
-        loaded = ctypes.CDLL(str(library))
-        loaded.cis490_source.restype = ctypes.c_char_p
-        compiled_from = loaded.cis490_source().decode()
-        if compiled_from != hashlib.sha256(SOURCE.read_bytes()).hexdigest():
-            return None
-        function = loaded.cis490_whole_rows
-    except (OSError, AttributeError):
-        return None
-    pointer, int64 = ctypes.c_void_p, ctypes.c_int64
-    function.argtypes = [
-        *(ctypes.c_char_p, int64, pointer, pointer, ctypes.c_int, int64, int64, pointer),
-    ]
-    function.restype = int64
+def _load() -> Any:
+    function = compiled.load(SOURCE, "cis490_whole_rows")
+    if function is not None:
+        pointer, int64 = ctypes.c_void_p, ctypes.c_int64
+        function.argtypes = [
+            *(ctypes.c_char_p, int64, pointer, pointer, ctypes.c_int, int64, int64, pointer),
+        ]
+        function.restype = int64
     return function
 
 
-_whole_rows = load()
+_whole_rows = _load()
 
 
 class Keys:

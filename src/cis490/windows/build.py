@@ -20,10 +20,10 @@ from cis490.channels import CHANNELS, PHASES, SOURCES, Channel, of_source
 from cis490.episodes import telemetry
 from cis490.files import StrPath
 from cis490.logs import logger
-from cis490.schema import STATISTICS, Schema, feature_names
+from cis490.schema import Schema, feature_names
 from cis490.windows import grid
 from cis490.windows.codes import encode
-from cis490.windows.features import summarise_filled
+from cis490.windows.features import summarise_grid
 from cis490.windows.grid import Mask, Numbers, Samples, Steps, Times
 from cis490.windows.shards import TensorShard, write_tensors
 
@@ -118,13 +118,19 @@ def windows_of(frames: Tables, schema: Schema) -> tuple[pl.DataFrame, Floats, Te
         codes, shard.scale[some], shard.base[some] = encode(values, mask)
         labels = _Labels.of(sources.labels, some)
         of_step = labels.at(steps)
-        windows = _windows(values, mask, n_windows[some[0]], schema)
         of_window, of_share = labels.over(steps, n_windows[some[0]], schema)
         for i, episode in enumerate(some):
             there = slice(offset[episode], offset[episode + 1])
             shard.codes[there], shard.phase[there] = codes[i], of_step[i]
             rows = slice(first_window[episode], first_window[episode + 1])
-            features[rows], phase[rows], share[rows] = windows[i], of_window[i], of_share[i]
+            phase[rows], share[rows] = of_window[i], of_share[i]
+            features[rows] = summarise_grid(
+                *(values[:, i], mask[:, i]),
+                n_windows=n_windows[episode],
+                length=schema.length,
+                stride=schema.stride,
+                hz=schema.hz,
+            )
     return _header(episodes, n_windows, phase, share, schema), features, shard
 
 
@@ -381,26 +387,6 @@ class _Labels:
         np.add.at(covered, (self.episode, self.phase), np.maximum(held, 0))
         latest = len(PHASES) - 1 - covered[:, ::-1].argmax(axis=1)
         return latest, covered.max(axis=1) / (stop - start)
-
-
-def _windows(values: Floats, mask: Mask, n_windows: int, schema: Schema) -> Floats:
-    """Features of each window: (n, W, 276)."""
-    n_channels, n_episodes, n_steps = values.shape
-    found = np.empty((n_episodes, n_windows, n_channels * len(STATISTICS)), np.float32)
-    # One episode's numbers stay near the processor, and so do its windows, which are views.
-    x, there = np.empty((n_channels, n_steps)), np.empty((n_channels, n_steps), bool)
-    if n_windows:
-        x_windows, there_windows = _cut(x, schema), _cut(there, schema)
-        for i in range(n_episodes):
-            x[:], there[:] = values[:, i], mask[:, i]
-            found[i] = summarise_filled(x_windows, there_windows, schema.hz)
-    return found
-
-
-def _cut(x: NDArray[Any], schema: Schema) -> NDArray[Any]:
-    """(C, T) to windows (W, C, L), without a copy."""
-    every = np.lib.stride_tricks.sliding_window_view(x, schema.length, axis=1)
-    return every[:, :: schema.stride].swapaxes(0, 1)
 
 
 def _header(

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+from typing import Any, Final
+
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from cis490 import compiled
 from cis490.schema import STATISTICS
+
+SOURCE: Final = Path(__file__).with_name("_statistics.c")
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -26,15 +34,73 @@ def summarise(
         the share of steps without a value. A level needs 1 valid step, a spread 2, a trend 3, else
         NaN. Magnitudes beyond float32 are cut to its largest.
     """
-    return summarise_filled(np.where(mask, values, 0.0), mask, hz)
+    return _summarise_filled(np.where(mask, values, 0.0).astype(np.float64), mask, hz)
 
 
-def summarise_filled(
+def summarise_grid(
+    values: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    *,
+    n_windows: int,
+    length: int,
+    stride: int,
+    hz: float,
+) -> NDArray[np.float32]:
+    """Summarise the overlapping windows of one grid; none is copied.
+
+    Args:
+        values: float32 (n_channels, n_steps), 0 where missing; the steps of a channel side by side.
+        mask: bool, of the same shape and strides in elements.
+        n_windows, length, stride: window k is the steps from k * stride, `length` of them.
+        hz: steps per second.
+
+    Returns:
+        As `summarise`: float32 (n_windows, n_channels * 6).
+    """
+    n_channels = len(values)
+    out = np.empty((n_windows, n_channels * len(STATISTICS)), np.float32)
+    if not n_windows:
+        return out
+    if _statistics is not None:
+        row = values.strides[0] // values.itemsize
+        assert values.strides[1] == values.itemsize
+        assert mask.strides == (row, 1)
+        seconds = _times(length, hz)
+        time = np.append(seconds, seconds @ seconds)
+        _statistics(
+            *(values.ctypes.data, mask.ctypes.data, row, n_channels, n_windows, length, stride),
+            *(time.ctypes.data, out.ctypes.data),
+        )
+        return out
+    x = values.astype(np.float64)
+    every = slice(None, (n_windows - 1) * stride + 1, stride)
+    x_windows = sliding_window_view(x, length, axis=1)[:, every].swapaxes(0, 1)
+    there_windows = sliding_window_view(mask, length, axis=1)[:, every].swapaxes(0, 1)
+    return _summarise_filled(x_windows, there_windows, hz)
+
+
+def _load() -> Any:
+    function = compiled.load(SOURCE, "cis490_statistics")
+    if function is not None:
+        pointer, int64 = ctypes.c_void_p, ctypes.c_int64
+        function.argtypes = [pointer, pointer, *[int64] * 5, pointer, pointer]
+    return function
+
+
+_statistics = _load()
+
+
+def _times(n_steps: int, hz: float) -> NDArray[np.float64]:
+    """(n_steps,) seconds from the middle of a window."""
+    return (np.arange(n_steps, dtype=np.float64) - (n_steps - 1) / 2) / hz
+
+
+def _summarise_filled(
     x: NDArray[np.float64], mask: NDArray[np.bool_], hz: float
 ) -> NDArray[np.float32]:
     """`summarise` of values that are 0 where missing; windows may overlap, none is copied."""
     n_windows, n_channels, n_steps = x.shape
-    time = (np.arange(n_steps) - (n_steps - 1) / 2) / hz
+    time = _times(n_steps, hz)
     count = mask.sum(axis=2)
     out = np.empty((n_windows, n_channels, len(STATISTICS)))
     mean, spread, low, high, trend, missing = (out[:, :, i] for i in range(len(STATISTICS)))

@@ -95,7 +95,7 @@ class Samples:
         self._recent = (latest >= 0) & (steps.end - t[latest] <= gap_ns[latest])
         if len(t) == 1:
             return
-        self._length = np.diff(t)
+        self._length = np.diff(t).astype(np.float64)
         self._too_long = self._length > gap_ns[:-1]
         most = len(t) - 2
         self._touched = np.clip(first, 0, most), np.clip(latest, 0, most)
@@ -143,9 +143,9 @@ class Samples:
                 level = level + (n_wraps * modulus).astype(level.dtype)
             valid = valid & self._untouched(went_back)
         with np.errstate(over="ignore", invalid="ignore"):  # in what is not valid
-            per_ns = ((level[1:] - level[:-1]) / self._length)[self._of]
+            per_ns = ((level[1:] - level[:-1]) / self._length).take(self._of)
             # From a step's begin to the next sample, on to the last one before its end, to its end.
-            between = level[self._of[:, 1:]] - level[self._of[:, :-1] + 1]
+            between = level.take(self._of[:, 1:]) - level[1:].take(self._of[:, :-1])
             across = self._head * per_ns[:, :-1] + between + self._tail * per_ns[:, 1:]
             rate = np.where(self._one, self._width * per_ns[:, :-1], across) * hz
         return np.where(valid, rate, 0.0), valid
@@ -162,7 +162,7 @@ class Samples:
         if self._n_samples == 0:
             return np.zeros(self._shape), np.zeros(self._shape, bool)
         v = v if self._keep is None else v[self._keep]
-        return np.where(self._recent, v.astype(np.float64)[self._latest], 0.0), self._recent
+        return np.where(self._recent, v.astype(np.float64).take(self._latest), 0.0), self._recent
 
 
 def silence(end_ns: Times, steps: Steps) -> Mask:
