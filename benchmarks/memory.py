@@ -17,6 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+# The first load pays for memory that a virtual machine's host may have to find first.
+LOADS = 3
+
+
 def peak_bytes() -> int:
     """The most memory this process ever held (VmHWM)."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -70,20 +74,26 @@ def load(results: str, split: str, mode: str) -> dict[str, float]:
         with path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
-    start = time.perf_counter()
-    cases = load_split(
-        fit,
-        ["train", "val"],
-        schema=Schema.from_dict(json.loads((root / "schema.json").read_bytes())),
-        mode=mode,
-        tabular=False,
-        features=features,
-        tensors=tensors,
-    )
+    seconds = []
+    for _ in range(LOADS):
+        start = time.perf_counter()
+        cases = load_split(
+            fit,
+            ["train", "val"],
+            schema=Schema.from_dict(json.loads((root / "schema.json").read_bytes())),
+            mode=mode,
+            tabular=False,
+            features=features,
+            tensors=tensors,
+        )
+        seconds.append(time.perf_counter() - start)
+        n_windows = len(cases.y)
+        del cases  # before the next ones are made
     return {
-        "seconds": time.perf_counter() - start,
+        "seconds": min(seconds),
+        "first_seconds": seconds[0],
         "shard_bytes": sum(path.stat().st_size for path in tensors),
-        "n_windows": len(cases.y),
+        "n_windows": n_windows,
     }
 
 

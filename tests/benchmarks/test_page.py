@@ -20,7 +20,7 @@ SIZE = {
     "job_peak": {"ingest": GIB // 8, "windows": GIB // 8},
     "loads": {
         "oracle": {
-            **{"seconds": 1.0, "shard_bytes": 2 * 10**9, "n_windows": 7},
+            **{"seconds": 1.0, "first_seconds": 4.0, "shard_bytes": 2 * 10**9, "n_windows": 7},
             "peak_bytes": 2 * 10**9 + GIB,
         }
     },
