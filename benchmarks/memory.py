@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-
 # The first load pays for memory that a virtual machine's host may have to find first.
 LOADS = 3
 
