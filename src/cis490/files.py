@@ -116,15 +116,19 @@ def read_json(path: StrPath) -> Any:
 
 
 def write_parquet(
-    path: StrPath, frame: pl.DataFrame | pl.LazyFrame, metadata: Mapping[str, str] | None = None
+    path: StrPath,
+    frame: pl.DataFrame | pl.LazyFrame,
+    metadata: Mapping[str, str] | None = None,
+    group_rows: int | None = None,
 ) -> None:
     """Write a polars frame as zstd-compressed Parquet, whole or not at all; a lazy one in pieces.
 
-    `metadata` goes to the file's key-value metadata (`polars.read_parquet_metadata`).
+    `metadata` goes to the file's key-value metadata (`polars.read_parquet_metadata`); a row group
+    has `group_rows` rows, or polars' number.
     """
     with replacing(path) as partial:
         write = frame.write_parquet if hasattr(frame, "write_parquet") else frame.sink_parquet
-        write(partial, compression="zstd", metadata=dict(metadata or {}))
+        write(partial, compression="zstd", metadata=dict(metadata or {}), row_group_size=group_rows)
 
 
 def read_parquet(

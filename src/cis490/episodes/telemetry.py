@@ -76,6 +76,9 @@ WHOLE: Final = frozenset(
 _GETTERS: Final = {table: attrgetter(*COLUMNS[table]) for table in TABLES[1:]}
 # `held_bytes` of the episodes that are held in memory at once; usual batches have half of it.
 MOST_BYTES: Final = 1 << 28
+# A row group has polars' usual rows; fewer where they are long.
+_GROUP_ROWS: Final = 1 << 18
+_GROUP_BYTES: Final = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -194,11 +197,13 @@ def write(folder: StrPath, episodes: Iterable[Episode], most_bytes: int = MOST_B
         pieces: list[Path] = []
         groups = _collected(episodes, most_bytes)
         frames = next(groups)
+        group = _group_rows(frames)
         for following in groups:
-            pieces.append(_write_piece(scratch / str(len(pieces)), frames))
+            pieces.append(_write_piece(scratch / str(len(pieces)), frames, group))
             frames = following
+            group = {table: min(n, group[table]) for table, n in _group_rows(frames).items()}
         if pieces:
-            pieces.append(_write_piece(scratch / str(len(pieces)), frames))
+            pieces.append(_write_piece(scratch / str(len(pieces)), frames, group))
         for table in TABLES:
             path = folder / f"{table}.parquet"
             whole: pl.DataFrame | pl.LazyFrame = frames[table]
@@ -206,7 +211,7 @@ def write(folder: StrPath, episodes: Iterable[Episode], most_bytes: int = MOST_B
                 parts = [pl.scan_parquet(piece / path.name) for piece in pieces]
                 whole = pl.concat(parts, how="vertical_relaxed")
             metadata = {"kind": KIND, "version": VERSION, "table": table}
-            files.write_parquet(path, whole, metadata)
+            files.write_parquet(path, whole, metadata, group_rows=group[table])
 
 
 def _collected(episodes: Iterable[Episode], most_bytes: int) -> Iterator[dict[str, pl.DataFrame]]:
@@ -225,10 +230,20 @@ def _collected(episodes: Iterable[Episode], most_bytes: int) -> Iterator[dict[st
     yield collect(some, first)
 
 
-def _write_piece(folder: Path, frames: Mapping[str, pl.DataFrame]) -> Path:
+def _group_rows(frames: Mapping[str, pl.DataFrame]) -> dict[str, int]:
+    """Rows of each table's row groups: Parquet is written and read a whole group at a time."""
+    group = {}
+    for table, frame in frames.items():
+        bytes_a_row = max(1, int(frame.estimated_size()) // max(1, frame.height))
+        group[table] = max(1, min(_GROUP_ROWS, _GROUP_BYTES // bytes_a_row))
+    return group
+
+
+def _write_piece(folder: Path, frames: Mapping[str, pl.DataFrame], group: dict[str, int]) -> Path:
     folder.mkdir()
     for table, frame in frames.items():
-        frame.write_parquet(folder / f"{table}.parquet", compression="lz4")
+        path = folder / f"{table}.parquet"
+        frame.write_parquet(path, compression="lz4", row_group_size=group[table])
     return folder
 
 
