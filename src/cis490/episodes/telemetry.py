@@ -74,8 +74,8 @@ WHOLE: Final = frozenset(
     table for table in TABLES[1:] if set(COLUMNS[table].values()) == {pl.Int64()}
 )
 _GETTERS: Final = {table: attrgetter(*COLUMNS[table]) for table in TABLES[1:]}
-# `held_bytes` of the episodes that are held in memory at once; usual batches have half of it.
-MOST_BYTES: Final = 1 << 28
+# `held_bytes` of the episodes that are held in memory at once; a thousand usual minutes have 112 MiB.
+MOST_BYTES: Final = 192 << 20
 # A row group has polars' usual rows; fewer where they are long.
 _GROUP_ROWS: Final = 1 << 18
 _GROUP_BYTES: Final = 1 << 25

@@ -84,8 +84,12 @@ def write_tensors(path: StrPath, shard: TensorShard, schema: Schema) -> None:
     }
     # safetensors writes metadata in the order of a hash map; a single text keeps the bytes equal.
     text = json.dumps(metadata, sort_keys=True)
-    with files.replacing(path) as partial:  # `save` would hold two copies of them in memory
+    with files.replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
+        # `save` would hold a copy in memory; this one makes files that only their owner may read.
         safetensors.numpy.save_file(arrays, partial, metadata={"cis490": text})
+        partial.chmod(mode)
 
 
 def read_tensors(path: StrPath, schema: Schema) -> TensorShard:
