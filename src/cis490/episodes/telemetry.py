@@ -74,7 +74,7 @@ WHOLE: Final = frozenset(
     table for table in TABLES[1:] if set(COLUMNS[table].values()) == {pl.Int64()}
 )
 _GETTERS: Final = {table: attrgetter(*COLUMNS[table]) for table in TABLES[1:]}
-# `held_bytes` of the episodes that are held in memory at once; a thousand usual minutes have 112 MiB.
+# `held_bytes` of the episodes that are held in memory at once; 1,000 usual minutes have 112 MiB.
 MOST_BYTES: Final = 192 << 20
 # A row group has polars' usual rows; fewer where they are long.
 _GROUP_ROWS: Final = 1 << 18

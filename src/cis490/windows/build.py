@@ -50,7 +50,14 @@ HEADER_SCHEMA: dict[str, Any] = {
 }
 
 
-def build(folder: StrPath, schema: Schema, *, features: StrPath, tensors: StrPath) -> None:
+def build(
+    folder: StrPath,
+    schema: Schema,
+    *,
+    features: StrPath,
+    tensors: StrPath,
+    most_bytes: int = telemetry.MOST_BYTES,
+) -> None:
     """Make the features and tensors of one batch.
 
     Args:
@@ -58,9 +65,10 @@ def build(folder: StrPath, schema: Schema, *, features: StrPath, tensors: StrPat
         schema: grid, windows and statistics.
         features: Parquet file to write, a row a window.
         tensors: shard to write, each episode once (`windows.shards`).
+        most_bytes: of telemetry read at once (`telemetry.read_pieces`).
     """
     header, summary, shard = _joined(
-        [windows_of(frames, schema) for frames in telemetry.read_pieces(folder)]
+        [windows_of(frames, schema) for frames in telemetry.read_pieces(folder, most_bytes)]
     )
     columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(feature_names("oracle"))]
     metadata = {"kind": "cis490.features", "version": "1", "schema_sha256": schema.sha256}
