@@ -15,6 +15,10 @@ from tests.conftest import ROOT
 
 SAMPLED = ("proc", "qmp", "guest")
 MIB = 1 << 20
+N_EPISODES = 24
+# Measured: 860 at most, 1,140 for fractions; if all were held at once, 1,600 for whole numbers and
+# 2,950 for text. The bar is 2,048.
+MOST_MIB = 1400
 
 
 def rows(n, text=b""):
@@ -42,16 +46,18 @@ LARGE = {
 SLOW = {"fractions", "nulls"}  # they are read into Python objects
 
 
-def batch_of(folder, members, n):
-    """The manifest of a batch of n episodes with these members."""
+def batch_of(folder, members):
+    """The manifest of a batch of episodes with these members."""
     store = Store(folder / "store")
     usual = members_of("e000", duration_s=60.0)
-    for i in range(n):
+    for i in range(N_EPISODES):
         meta = usual["meta.json"].replace(b'"e000"', b'"e%03d"' % i)
         store.put("alder", f"e{i:03d}", pack(usual | members | {"meta.json": meta}))
-    batch = {"episodes": n, "packed_bytes": 10**9}
+    batch = {"episodes": N_EPISODES, "packed_bytes": 10**9}
     (manifest,), _ = read_store({"store": store.folder, "store_pin": None, "batch": batch})
-    return manifest
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    return path
 
 
 def peak_mib(*arguments):
@@ -66,22 +72,13 @@ def peak_mib(*arguments):
     return json.loads(done.stdout)["peak_bytes"] / MIB
 
 
-def peaks(folder, manifest, n):
-    """Of ingest and of windows of the first n episodes, MiB; all of them are usable."""
-    out = folder / f"first{n}"
-    out.mkdir()
-    first = manifest | {"episodes": manifest["episodes"][:n]}
-    (out / "manifest.json").write_text(json.dumps(first))
-    ingest = peak_mib("ingest", folder / "store", out / "manifest.json", out)
-    assert pl.read_parquet(out / "verdicts.parquet")["status"].to_list() == ["accepted"] * n
-    return ingest, peak_mib("windows", out / "telemetry", out)
-
-
 @pytest.mark.parametrize("kind", LARGE)
-def test_three_times_as_many_of_the_largest_episodes_take_hardly_more(request, tmp_path, kind):
+def test_a_batch_of_the_largest_episodes_is_never_held_at_once(request, tmp_path, kind):
     if kind in SLOW and not request.config.getoption("--long"):
         pytest.skip("takes half a minute and more: --long")
-    manifest = batch_of(tmp_path, LARGE[kind](), 24)
-    of_some, of_all = (peaks(tmp_path, manifest, n) for n in (8, 24))
-    for some, whole in zip(of_some, of_all, strict=True):
-        assert whole < min(1.4 * some, 2048), (of_some, of_all)
+    manifest = batch_of(tmp_path, LARGE[kind]())
+    ingest = peak_mib("ingest", tmp_path / "store", manifest, tmp_path)
+    verdicts = pl.read_parquet(tmp_path / "verdicts.parquet")
+    assert verdicts["status"].to_list() == ["accepted"] * N_EPISODES
+    windows = peak_mib("windows", tmp_path / "telemetry", tmp_path)
+    assert max(ingest, windows) < MOST_MIB, (ingest, windows)
