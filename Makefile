@@ -23,8 +23,8 @@ run: setup ## set up, run the workflow on the sample store, show the report's fi
 test: setup-dev ## set up and run all tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
-test-long: setup-dev ## what CI has no time for: 20,000 mutated episodes and indexes
-	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py
+test-long: setup-dev ## what CI has no time for: 20,000 mutated episodes and indexes, the largest ones
+	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py
 
 # The peers bring a lot, so they live apart; where they cannot be installed the page says so.
 bench: setup-dev ## write docs/benchmarks.md; SIZES="1000" for a quick look, WORK=folder for its files

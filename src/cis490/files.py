@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,25 @@ def replacing(path: StrPath) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def scratch(folder: StrPath) -> Iterator[Path]:
+    """Yield an empty folder within `folder`, which is made if need be; it is removed at the end.
+
+    What a killed process left is removed by the next one.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    mine = target / f".pieces.{os.getpid()}.scratch"
+    for stale in target.glob(".pieces.*.scratch"):
+        if stale == mine or not _alive(stale.suffixes[-2]):
+            shutil.rmtree(stale, ignore_errors=True)
+    mine.mkdir()
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
 
 
 def write_bytes(path: StrPath, content: bytes) -> None:
@@ -96,19 +116,25 @@ def read_json(path: StrPath) -> Any:
 
 
 def write_parquet(
-    path: StrPath, frame: pl.DataFrame | pl.LazyFrame, metadata: Mapping[str, str] | None = None
+    path: StrPath,
+    frame: pl.DataFrame | pl.LazyFrame,
+    metadata: Mapping[str, str] | None = None,
+    group_rows: int | None = None,
 ) -> None:
     """Write a polars frame as zstd-compressed Parquet, whole or not at all; a lazy one in pieces.
 
-    `metadata` goes to the file's key-value metadata (`polars.read_parquet_metadata`).
+    `metadata` goes to the file's key-value metadata (`polars.read_parquet_metadata`); a row group
+    has `group_rows` rows, or polars' number.
     """
     with replacing(path) as partial:
         write = frame.write_parquet if hasattr(frame, "write_parquet") else frame.sink_parquet
-        write(partial, compression="zstd", metadata=dict(metadata or {}))
+        write(partial, compression="zstd", metadata=dict(metadata or {}), row_group_size=group_rows)
 
 
-def read_parquet(path: StrPath, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a Parquet file that an earlier stage wrote.
+def read_parquet(
+    path: StrPath, columns: Sequence[str] | None = None, rows: range | None = None
+) -> pl.DataFrame:
+    """Read a Parquet file that an earlier stage wrote; of it, some columns or neighbouring rows.
 
     Raises:
         FormatError: it is damaged or lacks a column; with its path and what to do.
@@ -116,24 +142,12 @@ def read_parquet(path: StrPath, columns: Sequence[str] | None = None) -> pl.Data
     import polars as pl
 
     try:
+        if rows is not None:
+            some = pl.scan_parquet(Path(path)).slice(rows.start, len(rows))
+            return (some.select(columns) if columns else some).collect()
         return pl.read_parquet(Path(path), columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _damaged(path, error) from None
-
-
-def parquet_height(path: StrPath) -> int:
-    """How many rows a Parquet file has.
-
-    Raises:
-        FormatError: as `read_parquet`.
-    """
-    import polars as pl
-
-    try:
-        height: int = pl.scan_parquet(Path(path)).select(pl.len()).collect().item()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _damaged(path, error) from None
-    return height
 
 
 def read_parquet_metadata(path: StrPath) -> dict[str, str]:
@@ -156,7 +170,7 @@ def _damaged(path: StrPath, error: Exception) -> FormatError:
 
 
 def _alive(suffix: str) -> bool:
-    """Whether the writer of a `.partial` still runs; its process number is in the name."""
+    """Whether the writer of a `.partial` or `.scratch` still runs, from the number in its name."""
     try:
         os.kill(int(suffix.removeprefix(".")), 0)
     except (ValueError, ProcessLookupError, OverflowError):

@@ -159,13 +159,14 @@ def test_an_episode_shorter_than_a_window_has_no_row_and_no_fault(tmp_path):
     assert (frame.height, features.shape) == (0, (0, 276))
 
 
-def build_batch(tmp_path, episodes, out="out"):
+def build_batch(tmp_path, episodes, out="out", **options):
     write(tmp_path / "telemetry", episodes)
     build(
         tmp_path / "telemetry",
         SCHEMA,
         features=tmp_path / f"{out}.parquet",
         tensors=tmp_path / f"{out}.safetensors",
+        **options,
     )
     shard = read_tensors(tmp_path / f"{out}.safetensors", SCHEMA)
     return pl.read_parquet(tmp_path / f"{out}.parquet"), shard
@@ -204,6 +205,28 @@ def test_building_twice_gives_the_same_bytes(tmp_path):
         assert (tmp_path / f"one.{suffix}").read_bytes() == (
             tmp_path / f"two.{suffix}"
         ).read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_windows_of_a_batch_read_in_pieces_are_those_of_the_whole_byte_for_byte(tmp_path, share):
+    options = [{"load": 3}, {"netflow": False}, {"duration_s": 9.0}, {"duration_s": 33.0}, {}]
+    episodes = [decode(tmp_path, f"e{i}", **option) for i, option in enumerate(options)]
+    rows = [json.loads(line) for line in members_of()["proc.jsonl"].splitlines()]
+    rows[7] |= {"rss_bytes": 0.5, "minflt": None}
+    fractions = members_of("e5") | {"proc.jsonl": lines(rows)}
+    episodes.append(decode(tmp_path, "e5", members=fractions))
+    total = sum(episode.header["held_bytes"] for episode in episodes)
+    build_batch(tmp_path, episodes, "whole")
+    build_batch(tmp_path, episodes, "pieces", most_bytes=int(share * total))
+    for suffix in ("parquet", "safetensors"):
+        whole, pieces = ((tmp_path / f"{out}.{suffix}").read_bytes() for out in ("whole", "pieces"))
+        assert whole == pieces
+
+
+def test_a_shard_may_be_read_by_whoever_may_read_the_features(tmp_path):
+    build_batch(tmp_path, [decode(tmp_path)])
+    modes = [(tmp_path / f"out.{suffix}").stat().st_mode for suffix in ("parquet", "safetensors")]
+    assert modes[0] == modes[1]
 
 
 def test_an_empty_batch_gives_empty_files_of_the_right_columns(tmp_path):

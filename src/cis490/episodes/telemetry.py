@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +25,7 @@ from cis490.errors import FormatError
 from cis490.files import StrPath
 
 KIND: Final = "cis490.telemetry"
-VERSION: Final = "1"
+VERSION: Final = "2"
 
 _FLOW_SUMS = ("pkts_out", "bytes_out", "pkts_in", "bytes_in", "tcp_flags", "new")
 
@@ -42,6 +41,7 @@ COLUMNS: Final[dict[str, dict[str, pl.DataType]]] = {
         "started_wall_ns": pl.Int64(),
         "ended_wall_ns": pl.Int64(),
         **{f"interval_s_{source}": pl.Float64() for source in SOURCES},  # null: no such source
+        "held_bytes": pl.Int64(),  # of the function of that name
         "meta": pl.String(),  # meta.json as it came, for what later stages want to know
     },
     "labels": {"t_wall_ns": pl.Int64(), "phase": pl.String()},
@@ -69,13 +69,16 @@ COLUMNS: Final[dict[str, dict[str, pl.DataType]]] = {
 TABLES: Final = tuple(COLUMNS)
 
 
-# Tables of whole numbers alone, as recorders write them, need no Python object a value.
-_WHOLE: Final = frozenset(
+# Tables of numbers; of whole ones alone, as recorders write them, no Python object a value is made.
+WHOLE: Final = frozenset(
     table for table in TABLES[1:] if set(COLUMNS[table].values()) == {pl.Int64()}
 )
 _GETTERS: Final = {table: attrgetter(*COLUMNS[table]) for table in TABLES[1:]}
-# Rows of all tables that are held in memory at once, some 200 MB; usual batches have fewer.
-MOST_ROWS: Final = 2_000_000
+# `held_bytes` of the episodes that are held in memory at once; 1,000 usual minutes have 112 MiB.
+MOST_BYTES: Final = 192 << 20
+# A row group has polars' usual rows; fewer where they are long.
+_GROUP_ROWS: Final = 1 << 18
+_GROUP_BYTES: Final = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Rows:
     def of(cls, table: str, rows: Iterable[Any]) -> Rows:
         """Take decoded rows, objects with an attribute a column."""
         tuples = list(map(_GETTERS[table], rows))
-        if table in _WHOLE:
+        if table in WHOLE:
             n_columns = len(COLUMNS[table])
             pack = struct.Struct(f"{n_columns}q").pack  # refuses all but int64
             with suppress(struct.error):
@@ -169,57 +172,79 @@ def _series(column: tuple[str, pl.DataType], values: Sequence[Any]) -> pl.Series
         return pl.Series(name, [None if v is None else float(v) for v in values], pl.Float64())
 
 
-def write(folder: StrPath, episodes: Iterable[Episode], most_rows: int = MOST_ROWS) -> None:
+def held_bytes(tables: Mapping[str, Rows], text_bytes: int) -> int:
+    """What an episode takes in memory as columns, about and at most.
+
+    Args:
+        tables: its rows. They alone do not tell: 64 of them can hold 64 MiB of text, which
+            compresses to nothing.
+        text_bytes: size of its members that hold text.
+    """
+    return text_bytes + sum(8 * len(COLUMNS[table]) * len(rows) for table, rows in tables.items())
+
+
+def write(folder: StrPath, episodes: Iterable[Episode], most_bytes: int = MOST_BYTES) -> None:
     """Write a batch's tables as `<table>.parquet` in `folder`, taking its episodes as they come.
 
     Args:
-        folder: made if need be.
+        folder: made if need be; what a killed writer left in it is removed.
         episodes: a batch's, in order.
-        most_rows: rows held in memory; what is more lies in pieces on disk meanwhile.
+        most_bytes: of episodes held in memory at once, unless a single one has more
+            (`held_bytes`); what is more lies in pieces on disk meanwhile.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".pieces-") as pieces:
-        frames: dict[str, pl.DataFrame] | None = None
-        written: dict[str, list[Path]] = {table: [] for table in TABLES}
-        first = 0
-        for some in _some(episodes, most_rows):
-            if frames is not None:
-                _write_piece(Path(pieces), frames, written)
-            frames, first = collect(some, first), first + len(some)
-        assert frames is not None, "there is at least one piece, if an empty one"
-        if written["episodes"]:
-            _write_piece(Path(pieces), frames, written)
+    with files.scratch(folder) as scratch:
+        pieces: list[Path] = []
+        groups = _collected(episodes, most_bytes)
+        frames = next(groups)
+        group = _group_rows(frames)
+        for following in groups:
+            pieces.append(_write_piece(scratch / str(len(pieces)), frames, group))
+            frames = following
+            group = {table: min(n, group[table]) for table, n in _group_rows(frames).items()}
+        if pieces:
+            pieces.append(_write_piece(scratch / str(len(pieces)), frames, group))
         for table in TABLES:
-            metadata = {"kind": KIND, "version": VERSION, "table": table}
+            path = folder / f"{table}.parquet"
             whole: pl.DataFrame | pl.LazyFrame = frames[table]
-            if written[table]:
-                parts = list(map(pl.scan_parquet, written[table]))
+            if pieces:
+                parts = [pl.scan_parquet(piece / path.name) for piece in pieces]
                 whole = pl.concat(parts, how="vertical_relaxed")
-            files.write_parquet(folder / f"{table}.parquet", whole, metadata)
+            metadata = {"kind": KIND, "version": VERSION, "table": table}
+            files.write_parquet(path, whole, metadata, group_rows=group[table])
 
 
-def _some(episodes: Iterable[Episode], most_rows: int) -> Iterator[list[Episode]]:
-    """Episodes of at most so many rows together, or a single one; at least one list."""
+def _collected(episodes: Iterable[Episode], most_bytes: int) -> Iterator[dict[str, pl.DataFrame]]:
+    """Frames of episodes of at most so many bytes, or of a single one, at least one piece."""
+    first, n_bytes = 0, 0
     some: list[Episode] = []
-    n_rows = 0
     for episode in episodes:
-        n = sum(map(len, episode.tables.values()))
-        if some and n_rows + n > most_rows:
-            yield some
-            some, n_rows = [], 0
+        n_bytes += episode.header["held_bytes"]
+        if some and n_bytes > most_bytes:
+            frames = collect(some, first)
+            # Rows as tuples take several times what frames do: they go before more are decoded.
+            first, n_bytes, some = first + len(some), episode.header["held_bytes"], []
+            yield frames
+            del frames
         some.append(episode)
-        n_rows += n
-    yield some
+    yield collect(some, first)
 
 
-def _write_piece(
-    folder: Path, frames: Mapping[str, pl.DataFrame], written: Mapping[str, list[Path]]
-) -> None:
+def _group_rows(frames: Mapping[str, pl.DataFrame]) -> dict[str, int]:
+    """Rows of each table's row groups: Parquet is written and read a whole group at a time."""
+    group = {}
     for table, frame in frames.items():
-        path = folder / f"{table}-{len(written[table])}.parquet"
-        frame.write_parquet(path, compression="lz4")
-        written[table].append(path)
+        bytes_a_row = max(1, int(frame.estimated_size()) // max(1, frame.height))
+        group[table] = max(1, min(_GROUP_ROWS, _GROUP_BYTES // bytes_a_row))
+    return group
+
+
+def _write_piece(folder: Path, frames: Mapping[str, pl.DataFrame], group: dict[str, int]) -> Path:
+    folder.mkdir()
+    for table, frame in frames.items():
+        path = folder / f"{table}.parquet"
+        frame.write_parquet(path, compression="lz4", row_group_size=group[table])
+    return folder
 
 
 def read(folder: StrPath) -> dict[str, pl.DataFrame]:
@@ -231,39 +256,38 @@ def read(folder: StrPath) -> dict[str, pl.DataFrame]:
     return {table: files.read_parquet(path) for table, path in _checked(folder).items()}
 
 
-def read_pieces(folder: StrPath, most_rows: int = MOST_ROWS) -> Iterator[dict[str, pl.DataFrame]]:
+def read_pieces(folder: StrPath, most_bytes: int = MOST_BYTES) -> Iterator[dict[str, pl.DataFrame]]:
     """Read what `write` wrote, some episodes after others, with positions of their own.
 
     Args:
         folder: as `write` left it.
-        most_rows: rows in memory at once, unless a single episode has more.
+        most_bytes: of episodes read at once, unless a single one has more (`held_bytes`).
 
     Raises:
         FormatError: as `read`.
     """
     paths = _checked(folder)
-    n_rows = {table: files.parquet_height(path) for table, path in paths.items()}
-    if sum(n_rows.values()) <= most_rows:
+    sizes = files.read_parquet(paths["episodes"], columns=["held_bytes"])["held_bytes"].to_numpy()
+    total = np.append(0, np.cumsum(sizes))
+    if total[-1] <= most_bytes:
         yield read(folder)
         return
-    episodes = files.read_parquet(paths["episodes"])
-    bounds = {}
+    starts = [0]
+    while starts[-1] < len(sizes):
+        fits = int(np.searchsorted(total, total[starts[-1]] + most_bytes, side="right")) - 1
+        starts.append(max(fits, starts[-1] + 1))
+    bounds = {"episodes": starts}
     for table in TABLES[1:]:
         of = files.read_parquet(paths[table], columns=["episode"])["episode"].to_numpy()
-        bounds[table] = np.searchsorted(of, np.arange(episodes.height + 1))
-    total = sum(bounds.values())
-    assert isinstance(total, np.ndarray)
-    start = 0
-    while start < episodes.height:
-        fits = int(np.searchsorted(total, total[start] + most_rows, side="right")) - 1
-        stop = max(fits, start + 1)
-        piece = {"episodes": episodes[start:stop]}
-        for table in TABLES[1:]:
-            offset, end = (int(bounds[table][i]) for i in (start, stop))
-            rows = pl.scan_parquet(paths[table]).slice(offset, end - offset).collect()
-            piece[table] = rows.with_columns(pl.col("episode") - start)
+        bounds[table] = np.searchsorted(of, starts).tolist()
+    for i, first in enumerate(starts[:-1]):
+        piece = {}
+        for table, path in paths.items():
+            start, stop = bounds[table][i : i + 2]
+            piece[table] = files.read_parquet(path, rows=range(start, stop))
+            if table != "episodes":
+                piece[table] = piece[table].with_columns(pl.col("episode") - first)
         yield piece
-        start = stop
 
 
 def _checked(folder: StrPath) -> dict[str, Path]:

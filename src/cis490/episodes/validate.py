@@ -17,7 +17,7 @@ from cis490.episodes.faults import Fault, Status, Undecodable, status_of
 from cis490.episodes.parse import FIELDS, parse, strict_object
 from cis490.episodes.strict import is_unicode
 from cis490.episodes.tarball import Limits, Tarball
-from cis490.episodes.telemetry import Episode, Rows
+from cis490.episodes.telemetry import WHOLE, Episode, Rows, held_bytes
 from cis490.errors import StoreError
 from cis490.files import StrPath
 
@@ -137,8 +137,7 @@ def examine(entry: Entry, store: StrPath, limits: Limits) -> tuple[Verdict, Epis
         verdict.faults.append(Fault("no_netflow", "netflow.jsonl is absent"))
     if meta is None or verdict.status not in ("accepted", "degraded"):
         return verdict, None
-    text = found.members["meta.json"].decode()
-    return verdict, Episode(_header(entry, verdict, meta, tables, text), tables)
+    return verdict, Episode(_header(entry, verdict, meta, tables, found), tables)
 
 
 def examine_file(path: Path, limits: Limits) -> tuple[Verdict, Episode | None]:
@@ -379,8 +378,9 @@ def _header(
     verdict: Verdict,
     meta: Mapping[str, Any],
     tables: Mapping[str, Rows],
-    text: str,
+    found: Tarball,
 ) -> dict[str, Any]:
+    with_text = {"meta.json", *(f"{table}.jsonl" for table in tables if table not in WHOLE)}
     return {
         "episode_id": entry.episode_id,
         "host_id": entry.host_id,
@@ -393,5 +393,6 @@ def _header(
             f"interval_s_{source}": nominal_interval_s(meta, source) if source in tables else None
             for source in SOURCES
         },
-        "meta": text,
+        "held_bytes": held_bytes(tables, sum(len(found.members[name]) for name in with_text)),
+        "meta": found.members["meta.json"].decode(),
     }

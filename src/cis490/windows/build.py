@@ -31,6 +31,8 @@ from cis490.windows.shards import TensorShard, write_tensors
 _GAP_INTERVALS: Final = 2.5
 # Episodes worked on at once: enough to make calls few, few enough to stay near the processor.
 _TOGETHER: Final = 32
+# Steps of them, at most, unless a single one has more: an hour is 36,000.
+_STEPS_TOGETHER: Final = 1 << 16
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
 Tables = Mapping[str, pl.DataFrame]
@@ -48,7 +50,14 @@ HEADER_SCHEMA: dict[str, Any] = {
 }
 
 
-def build(folder: StrPath, schema: Schema, *, features: StrPath, tensors: StrPath) -> None:
+def build(
+    folder: StrPath,
+    schema: Schema,
+    *,
+    features: StrPath,
+    tensors: StrPath,
+    most_bytes: int = telemetry.MOST_BYTES,
+) -> None:
     """Make the features and tensors of one batch.
 
     Args:
@@ -56,9 +65,10 @@ def build(folder: StrPath, schema: Schema, *, features: StrPath, tensors: StrPat
         schema: grid, windows and statistics.
         features: Parquet file to write, a row a window.
         tensors: shard to write, each episode once (`windows.shards`).
+        most_bytes: of telemetry read at once (`telemetry.read_pieces`).
     """
     header, summary, shard = _joined(
-        [windows_of(frames, schema) for frames in telemetry.read_pieces(folder)]
+        [windows_of(frames, schema) for frames in telemetry.read_pieces(folder, most_bytes)]
     )
     columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(feature_names("oracle"))]
     metadata = {"kind": "cis490.features", "version": "1", "schema_sha256": schema.sha256}
@@ -139,9 +149,10 @@ def _alike(n_steps: list[int], n_windows: list[int]) -> Iterator[list[int]]:
     groups: dict[tuple[int, int], list[int]] = {}
     for position, shape in enumerate(zip(n_steps, n_windows, strict=True)):
         groups.setdefault(shape, []).append(position)
-    for group in groups.values():
-        for start in range(0, len(group), _TOGETHER):
-            yield group[start : start + _TOGETHER]
+    for (steps, _), group in groups.items():
+        n = max(1, min(_TOGETHER, _STEPS_TOGETHER // max(1, steps)))
+        for start in range(0, len(group), n):
+            yield group[start : start + n]
 
 
 class _Rows:

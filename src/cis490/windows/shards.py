@@ -84,10 +84,13 @@ def write_tensors(path: StrPath, shard: TensorShard, schema: Schema) -> None:
         "episode_id": json.dumps(shard.episode_id),
     }
     # safetensors writes metadata in the order of a hash map; a single text keeps the bytes equal.
-    content = safetensors.numpy.save(
-        arrays, metadata={"cis490": json.dumps(metadata, sort_keys=True)}
-    )
-    files.write_bytes(path, content)
+    text = json.dumps(metadata, sort_keys=True)
+    with files.replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
+        # `save` would hold a copy in memory; this one makes files that only their owner may read.
+        safetensors.numpy.save_file(arrays, partial, metadata={"cis490": text})
+        partial.chmod(mode)
 
 
 def read_tensors(path: StrPath, schema: Schema) -> TensorShard:
