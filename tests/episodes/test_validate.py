@@ -314,6 +314,8 @@ def test_several_faults_of_one_episode_are_all_listed(store):
         (Limits(line_bytes=100), None),
         (Limits(duration_s=10), None),
         (Limits(rows=199), None),
+        (Limits(name_chars=4), edit_meta(profile="beacon")),
+        (Limits(), edit_meta(sample_name="x" * 1025)),
         (Limits(), lambda m: m.update({"big": b"\0" * (65 << 20)})),
     ],
 )

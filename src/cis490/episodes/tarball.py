@@ -34,6 +34,7 @@ class Limits:
     members: int = 64
     duration_s: float = 3600.0
     rows: int = 200_000
+    name_chars: int = 1024
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Limits:

@@ -218,7 +218,7 @@ def _read_meta(
     before = len(verdict.faults)
     for check in (
         lambda: _check_identity(meta, entry),
-        lambda: _take_names(meta, verdict),
+        lambda: _take_names(meta, verdict, limits),
         lambda: _take_times(meta, verdict),
         lambda: _check_sources(meta),
     ):
@@ -260,9 +260,13 @@ def _check_identity(meta: Mapping[str, Any], entry: Entry) -> None:
             raise _Wrong("index_disagrees", f"{key} is {value[:80]!r}, the index says {expected!r}")
 
 
-def _take_names(meta: Mapping[str, Any], verdict: Verdict) -> None:
-    verdict.profile = _name(meta, "profile")
-    verdict.sample_name = _name(meta, "sample_name")
+def _take_names(meta: Mapping[str, Any], verdict: Verdict, limits: Limits) -> None:
+    names = {key: _name(meta, key) for key in ("profile", "sample_name")}
+    for key, name in names.items():
+        if len(name) > limits.name_chars:  # it stands in each row of features
+            text = f"{key} has {len(name)} characters, limits.name_chars is {limits.name_chars}"
+            raise _Wrong("over_limit", text)
+    verdict.profile, verdict.sample_name = names["profile"], names["sample_name"]
 
 
 def _take_times(meta: Mapping[str, Any], verdict: Verdict) -> None:

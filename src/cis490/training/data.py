@@ -71,6 +71,7 @@ def load_split(
     features: Iterable[Path],
     tensors: Iterable[Path],
     jitter: bool = False,
+    batch: str | None = None,
 ) -> Cases:
     """Read the windows of `parts`, and of no other part, in an order that files do not decide.
 
@@ -82,13 +83,15 @@ def load_split(
         tabular: whether X is features; else windows of the tensor shards.
         features, tensors: one file a batch, named after it; at least the batches of the parts.
         jitter: whether windows of the tensor shards may move by up to half a stride.
+        batch: read only the windows of its episodes.
 
     Raises:
         SchemaMismatch: a file was made under another schema.
         FormatError: a file is missing or damaged, or the files do not fit each other.
     """
-    split = read_parquet(split_file, columns=["episode_id", "part", "batch"])
-    split = split.filter(pl.col("part").is_in(list(parts)))
+    split = _of_parts(split_file, parts)
+    if batch is not None:
+        split = split.filter(batch=batch)
     feature_files = _by_batch(split, features, "features")
     rows = _rows(feature_files, schema)
     X: np.ndarray | WindowView
@@ -99,6 +102,16 @@ def load_split(
         X = _windows(rows, shards, schema, channel_index(mode), jitter=jitter)
     y = rows["phase"].cast(pl.Enum(PHASES)).to_physical().to_numpy().astype(np.int64)
     return Cases(rows.select("part", "episode_id", "window", "phase"), X, y)
+
+
+def batches_of(split_file: Path, parts: Sequence[str]) -> list[str]:
+    """The batches that hold episodes of `parts`, for `load_split` to read one after another."""
+    return sorted(_of_parts(split_file, parts)["batch"].unique())
+
+
+def _of_parts(split_file: Path, parts: Sequence[str]) -> pl.DataFrame:
+    split = read_parquet(split_file, columns=["episode_id", "part", "batch"])
+    return split.filter(pl.col("part").is_in(list(parts)))
 
 
 def _by_batch(

@@ -18,8 +18,9 @@ from cis490.models.registry import get_class
 from cis490.models.views import WindowView
 from cis490.schema import Schema
 from cis490.training.checkpoint import load_model, read_description
-from cis490.training.data import Cases, load_split
+from cis490.training.data import Cases, batches_of, load_split
 
+PARTS: Final = ("val", "test")
 TIMED: Final = 200  # single windows that are timed
 WARM_UP: Final = 20  # single windows before that
 
@@ -70,24 +71,30 @@ def predict(
     frames = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)]
     latency: dict[str, Any] = {"p50_ms": None, "p95_ms": None, "n_parameters": None}
     if models:
-        cases = load_split(
-            split_file,
-            ["val", "test"],
-            schema=schema,
-            mode=description["mode"],
-            tabular=get_class(description["architecture"]).tabular,
-            features=features,
-            tensors=tensors,
-        )
-        frames += [_predictions(model, cases, seed) for seed, model in sorted(models.items())]
+        n_windows = 0
+        # One batch at a time: a fleet's val and test windows would not fit into a job's memory.
+        for batch in batches_of(split_file, PARTS) or [""]:
+            cases = load_split(
+                split_file,
+                PARTS,
+                schema=schema,
+                mode=description["mode"],
+                tabular=get_class(description["architecture"]).tabular,
+                features=features,
+                tensors=tensors,
+                batch=batch,
+            )
+            frames += [_predictions(model, cases, seed) for seed, model in models.items()]
+            n_windows += len(cases.y)
         on_cpu = load_model(model_dir, schema, device="cpu")
         latency = _latency(on_cpu[min(on_cpu)], cases.X)
-        logger.log(MILESTONE, "%s: predicted %d windows", name, len(cases.y))
+        logger.log(MILESTONE, "%s: predicted %d windows", name, n_windows)
     else:
         logger.log(MILESTONE, "%s: no predictions, its training failed", name)
     files = ("model.json", "weights.safetensors")
     size = sum((model_dir / file).stat().st_size for file in files)
-    write_parquet(out, pl.concat(frames))
+    order = ["seed", "part", "episode_id", "window"]
+    write_parquet(out, pl.concat(frames).sort(order))
     write_json(latency_out, latency | {"batch": 1, "threads": 1, "bytes_on_disk": size})
 
 
