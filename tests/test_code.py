@@ -105,3 +105,10 @@ def test_each_rule_names_all_the_code_that_its_script_imports(rule):
 def test_the_library_never_imports_snakemake():
     for file in PACKAGE.rglob("*.py"):
         assert not re.search(r"^\s*(import|from) snakemake", file.read_text(), re.M), file
+
+
+def test_c_counts_as_code_of_the_rules_that_use_it():
+    named = {rule: {PACKAGE / part for part in parts} for rule, parts in named_code().items()}
+    for source in PACKAGE.rglob("*.c"):
+        rule = {"episodes": "ingest", "windows": "windows"}[source.parent.name]
+        assert {source, source.parent} & named[rule], f"{rule} does not name {source.name}"
