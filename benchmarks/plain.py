@@ -115,30 +115,34 @@ def episode(members: dict[str, bytes], schema: Schema) -> Plain:
 def write(episodes: Mapping[str, Plain], schema: Schema, *, features: Path, tensors: Path) -> None:
     """Write the features and tensors of some episodes, by episode_id, as `windows.build` does."""
     shards = []
-    frames = []
     for episode_id, done in episodes.items():
         grid = np.array(done.grid, np.float64)  # None becomes NaN
         mask = ~np.isnan(grid)
-        codes, scale, base = encode(
-            np.where(mask, grid, 0).astype(np.float32)[:, None], mask[:, None]
-        )
-        phase, n_windows = np.array(done.step_phase, np.int8), np.array([len(done.phase)])
+        values = np.where(mask, grid, 0).astype(np.float32)
+        codes, scale, base = encode(values[:, None], mask[:, None])
+        phase = np.array(done.step_phase, np.int8)
         offset = np.array([0, len(phase)])
-        shards.append(TensorShard([episode_id], offset, n_windows, codes[0], scale, base, phase))
-        found = np.array(done.features, np.float32).reshape(len(done.phase), -1)
-        columns = {name: found[:, i] for i, name in enumerate(feature_names("oracle"))}
-        frames.append(
-            pl.DataFrame(
-                {
-                    "episode_id": [episode_id] * len(done.phase),
-                    "window": range(len(done.phase)),
-                    "phase": [PHASES[phase] for phase in done.phase],
-                    "phase_share": done.share,
-                    **columns,
-                }
+        shards.append(
+            TensorShard(
+                episode_id=[episode_id],
+                offset=offset,
+                n_windows=np.array([len(done.phase)]),
+                codes=codes[0],
+                scale=scale,
+                base=base,
+                phase=phase,
             )
         )
-    files.write_parquet(features, pl.concat(frames), {})
+    found = np.array([row for done in episodes.values() for row in done.features], np.float32)
+    n_windows = [len(done.phase) for done in episodes.values()]
+    header = {
+        "episode_id": np.repeat(np.array(list(episodes), object), n_windows),
+        "window": [i for n in n_windows for i in range(n)],
+        "phase": [PHASES[phase] for done in episodes.values() for phase in done.phase],
+        "phase_share": [share for done in episodes.values() for share in done.share],
+    }
+    columns = {name: found[:, i] for i, name in enumerate(feature_names("oracle"))}
+    files.write_parquet(features, pl.DataFrame(header | columns), {})
     write_tensors(tensors, TensorShard.joined(shards), schema)
 
 
