@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,31 @@ SOURCES = sorted((Path(__file__).parent / "src").rglob("_*.c"))
 
 def compile_library(source: Path, library: Path) -> str | None:
     """Compile `source` to a shared library; returns what went wrong, None if nothing did."""
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     built = library.with_name(f".{library.name}.{os.getpid()}")
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     flags = ["-O3", "-ffp-contract=off", "-shared", "-fPIC", f'-DCIS490_SOURCE="{digest}"']
     try:
-        command = [*compiler, *flags, "-o", str(built), str(source), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        built.replace(library)  # a process that runs with the old one keeps it
-    except OSError as error:
-        return f"{compiler[0]}: {error.strerror}"
+        try:
+            command = [*_compiler(), *flags, "-o", str(built), str(source), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            built.replace(library)  # a process that runs with the old one keeps it
+        finally:
+            built.unlink(missing_ok=True)
+    except OSError as error:  # a folder that cannot be written to, too
+        return f"{error.filename}: {error.strerror}"
+    except ValueError as error:
+        return f"CC: {error}"
     except subprocess.CalledProcessError as error:
         return str(error.stderr)
-    finally:
-        built.unlink(missing_ok=True)
     return None
+
+
+def _compiler() -> list[str]:
+    """What CC says; else what this Python was compiled with, if that is here; else cc."""
+    if asked := shlex.split(os.environ.get("CC", "")):
+        return asked
+    own = shlex.split(sysconfig.get_config_var("CC") or "")
+    return own if own and shutil.which(own[0]) else ["cc"]
 
 
 class CustomBuildHook(BuildHookInterface):
@@ -45,7 +57,8 @@ class CustomBuildHook(BuildHookInterface):
         for source in SOURCES:
             library = source.with_suffix(".so")
             if problem := compile_library(source, library):
-                library.unlink(missing_ok=True)
+                with suppress(OSError):  # read-only; of another source it is not used anyway
+                    library.unlink(missing_ok=True)
                 self.app.display_warning(f"{source.name} not compiled, Python does it: {problem}")
                 continue
             build_data["artifacts"].append(f"/{library.relative_to(self.root)}")

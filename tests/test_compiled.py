@@ -1,5 +1,10 @@
+import errno
 import importlib.util
+import os
 import shutil
+import sysconfig
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,12 +20,17 @@ needs_compiler = pytest.mark.skipif(
 
 
 @pytest.fixture
-def compile_library():
+def build():
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert set(FUNCTIONS) == set(module.SOURCES)
-    return module.compile_library
+    return module
+
+
+@pytest.fixture
+def compile_library(build):
+    return build.compile_library
 
 
 @needs_compiler
@@ -52,3 +62,36 @@ def test_without_a_compiler_the_installation_says_so_and_goes_on(
     problem = compile_library(kernel.SOURCE, tmp_path / "rows.so")
     assert problem == "no-such-compiler: No such file or directory"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("quoted", ["'gcc", '"'])
+def test_a_compiler_that_is_no_command_is_no_compiler(
+    tmp_path, compile_library, monkeypatch, quoted
+):
+    monkeypatch.setenv("CC", quoted)
+    assert compile_library(kernel.SOURCE, tmp_path / "rows.so") == "CC: No closing quotation"
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no cc here")
+def test_where_the_compiler_of_this_python_is_not_here_another_is_taken(
+    tmp_path, compile_library, monkeypatch
+):
+    monkeypatch.setenv("CC", " ")
+    monkeypatch.setattr(sysconfig, "get_config_var", {"CC": "clang-of-the-builder -x"}.get)
+    assert compile_library(kernel.SOURCE, tmp_path / "rows.so") is None
+
+
+def test_in_a_folder_that_cannot_be_written_to_the_installation_says_so_and_goes_on(
+    tmp_path, build, monkeypatch
+):
+    def refuse(path, **_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setenv("CC", "false")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert build.compile_library(kernel.SOURCE, tmp_path / "rows.so").endswith("file system")
+    warnings, data = [], {"artifacts": []}
+    hook = SimpleNamespace(app=SimpleNamespace(display_warning=warnings.append), root=str(ROOT))
+    build.CustomBuildHook.initialize(hook, "editable", data)
+    assert data == {"artifacts": []}
+    assert len(warnings) == len(FUNCTIONS)

@@ -12,8 +12,8 @@ from cis490.errors import FormatError, SchemaMismatch
 from cis490.schema import Schema, feature_names
 from cis490.windows.build import build, windows_of
 from cis490.windows.codes import to_raw
-from cis490.windows.shards import read_tensors
-from tests.builders import START, flow, lines, members_of, pack
+from cis490.windows.shards import TensorShard, read_episodes, read_tensors, write_tensors
+from tests.builders import START, flow, lines, members_of, pack, source_rows
 
 SCHEMA = Schema(hz=10, max_gap_s=None, length_s=10.0, stride_s=5.0)
 ROW = {channel.key: i for i, channel in enumerate(CHANNELS)}
@@ -195,6 +195,34 @@ def test_a_batch_holds_the_windows_of_each_episode_as_if_it_were_alone(tmp_path)
         assert shard.n_windows[i] == header.height
     assert frame["t_start_wall_ns"][:3].to_list() == [START + int(s * 1e9) for s in (0, 5, 10)]
     assert {PHASES[p] for p in shard.phase} == {"clean", "infecting", "infected_running"}
+
+
+def test_neither_bare_sources_nor_long_gaps_let_an_episode_reach_its_neighbour(tmp_path):
+    """Sources of no sample, one and two; lengths from a nanosecond on; windows of a step."""
+    slow = {"sources": {source: {"interval_s": 1e6} for source in ("proc", "qmp", "guest")}}
+    episodes = []
+    for i, duration_s in enumerate([1e-9, 0.05, 4.0, 4.0, 4.0, 7.3]):
+        members = members_of(f"e{i}", duration_s=duration_s, meta=slow, phases=[(0, "clean")])
+        for source, hz in (("proc", 10), ("qmp", 2), ("guest", 1)):
+            rows = source_rows(source, hz, 7.0)[2:]
+            bare = [{"t_wall_ns": rows[0]["t_wall_ns"], "t_mono_ns": 0}]
+            members[f"{source}.jsonl"] = lines([bare, rows[:1], bare, rows[:1], rows[:2], rows][i])
+        episodes.append(decode(tmp_path, f"e{i}", members))
+    for gap, length_s, stride_s in ((None, 0.1, 0.1), (1e9, 0.1, 0.7), (1e300, 3.0, 5.0)):
+        schema = Schema(hz=10, max_gap_s=gap, length_s=length_s, stride_s=stride_s)
+        header, features, shard = windows_of(collect(episodes), schema)
+        alone = [windows_of(collect([episode]), schema) for episode in episodes]
+        assert header.equals(pl.concat([one[0] for one in alone]))
+        np.testing.assert_array_equal(features, np.concatenate([one[1] for one in alone]))
+        assert shard.offset.tolist() == [0, 0, 0, 40, 80, 120, 193]
+        joined = TensorShard.joined([one[2] for one in alone])
+        for name in ("offset", "n_windows", "codes", "scale", "base", "phase"):
+            np.testing.assert_array_equal(getattr(shard, name), getattr(joined, name))
+        write_tensors(tmp_path / "t.safetensors", shard, schema)
+        some = read_episodes(tmp_path / "t.safetensors", schema, ["e5", "e0", "e4"])
+        for i, one in zip((5, 0, 4), some, strict=True):
+            np.testing.assert_array_equal(one.codes, alone[i][2].codes)
+            assert one.n_windows[0] == alone[i][0].height
 
 
 def test_building_twice_gives_the_same_bytes(tmp_path):

@@ -81,6 +81,20 @@ def test_compiled_or_not_a_grid_gives_the_statistics_of_its_windows(
             assert (difference <= 1e-6 * np.nan_to_num(np.abs(expected)) + 1e-9 * spread).all()
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_windows_beyond_the_end_of_a_grid_are_refused_and_not_read(monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(features, "_statistics", None)
+    values, mask = np.ones((2, 9), np.float32), np.ones((2, 9), bool)
+    cut = {"length": 3, "stride": 2, "hz": 10.0}
+    assert len(summarise_grid(values, mask, n_windows=4, **cut)) == 4
+    assert len(summarise_grid(values[:, :0], mask[:, :0], n_windows=0, **cut)) == 0
+    with pytest.raises(ValueError, match="5 windows of 3 steps each 2 need 11 steps"):
+        summarise_grid(values, mask, n_windows=5, **cut)
+    with pytest.raises(ValueError, match=r"these are \(2, 9\) and \(1, 9\)"):
+        summarise_grid(values, mask[:1], n_windows=4, **cut)
+
+
 def test_columns_are_named_source_channel_statistic_for_what_a_mode_may_see():
     assert len(feature_names("oracle")) == 46 * len(STATISTICS)
     assert len(feature_names("realistic")) == 31 * len(STATISTICS)

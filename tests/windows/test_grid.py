@@ -244,3 +244,30 @@ def test_nothing_reaches_from_one_episode_into_its_neighbour():
         for part in (0, 1):
             expected = np.concatenate([pair[k][part] for pair in alone])
             np.testing.assert_array_equal(got[part], expected)
+
+
+def test_wraps_of_a_neighbour_do_not_round_a_counter_of_fractions():
+    rng = np.random.default_rng(0)
+    own = times(*np.arange(25) / 10)
+    levels = [np.cumsum(rng.integers(0, 20_000, 25) + rng.random(25)) % 65_536 for _ in range(3)]
+
+    def counter(levels):
+        t = np.concatenate([own + e * SPAN for e in range(len(levels))])
+        samples = Samples(t, np.full(len(t), float(S)), Steps(EDGES, len(levels)))
+        return samples.counter(np.concatenate(levels), hz=10, modulus=65_536)
+
+    rate, valid = counter(levels)
+    assert valid.all()
+    for e in range(3):
+        np.testing.assert_array_equal(rate[e], counter([levels[e]])[0][0])
+
+
+def test_no_gap_however_long_reaches_a_neighbour():
+    """Two episodes whose samples end, and begin, in the middle; `max_gap_s` may be 1e300."""
+    t = np.concatenate([times(0, 0.5, 1) + e * SPAN for e in range(2)])
+    samples = Samples(t + S // 2, np.full(6, np.inf), Steps(EDGES, 2))
+    _, measured = samples.counter(np.arange(6), hz=10)
+    _, held = samples.gauge(np.arange(6))
+    for e in range(2):
+        assert np.flatnonzero(measured[e]).tolist() == list(range(5, 15))
+        assert np.flatnonzero(held[e]).tolist() == list(range(5, 20))

@@ -56,13 +56,23 @@ def summarise_grid(
 
     Returns:
         As `summarise`: float32 (n_windows, n_channels * 6).
+
+    Raises:
+        ValueError: the windows need more steps than there are, or the mask has another shape.
     """
-    n_channels = len(values)
+    n_channels, n_steps = values.shape
+    needed = (n_windows - 1) * stride + length if n_windows else 0
+    if n_steps < needed or mask.shape != values.shape:  # what is compiled would read beyond them
+        raise ValueError(
+            f"{n_windows} windows of {length} steps each {stride} need {needed} steps of values "
+            f"and mask; these are {values.shape} and {mask.shape}"
+        )
     out = np.empty((n_windows, n_channels * len(STATISTICS)), np.float32)
     if not n_windows:
         return out
     if _statistics is not None:
         row = values.strides[0] // values.itemsize
+        assert values.dtype == np.float32
         assert values.strides[1] == values.itemsize
         assert mask.strides == (row, 1)
         seconds = _times(length, hz)

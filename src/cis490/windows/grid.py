@@ -21,11 +21,12 @@ Numbers = NDArray[np.int64] | NDArray[np.float64]
 Grid = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# Rows further than FAR_NS from the start cannot matter; with SPAN that much longer, neighbours stay
-# further apart than any gap (at most 1e15 ns), and MOST_EPISODES stretches fit into int64.
-FAR_NS: Final = 10**15
-SPAN: Final = 10**16
-MOST_EPISODES: Final = 512
+# No gap is longer than MOST_GAP_NS, 58 days: rows further than FAR_NS from the start cannot matter,
+# and with SPAN that much longer no gap reaches a neighbour. MOST_EPISODES stretches fit into int64.
+MOST_GAP_NS: Final = 5 * 10**15
+FAR_NS: Final = 10**16
+SPAN: Final = 10**17
+MOST_EPISODES: Final = 64
 
 # Flow records usually cover a few steps; those that cover more than this are summed another way.
 _USUAL_STEPS: Final = 64
@@ -74,7 +75,8 @@ class Samples:
 
     Args:
         t: (n_samples,) on the common axis, non-decreasing; of samples at one time the last counts.
-        gap_ns: (n_samples,) longest interval that is bridged, of each sample's episode.
+        gap_ns: (n_samples,) longest interval that is bridged, of each sample's episode; more than
+            `MOST_GAP_NS` is that.
         steps: the grid.
     """
 
@@ -86,6 +88,7 @@ class Samples:
         self._n_samples, self._shape = len(t), steps.begin.shape
         if len(t) == 0:
             return
+        gap_ns = np.minimum(gap_ns, MOST_GAP_NS)
         edge = steps.edge
         # The interval [t i, t i+1) that each edge lies in; a step that ends on a sample does not
         # touch the interval that begins there.
@@ -135,17 +138,22 @@ class Samples:
         # Of integers modulo 2**64, so that no difference overflows.
         level = v.view(np.uint64) if v.dtype == np.int64 else v
         valid, went_back = self._valid, (v[1:] < v[:-1]) & ~self._too_long
-        if went_back.any():
-            if modulus is not None:
-                wrapped = went_back & (v[:-1].astype(np.float64) - v[1:] <= modulus)
-                went_back &= ~wrapped
-                n_wraps = np.concatenate([[0], np.cumsum(wrapped)])
-                level = level + (n_wraps * modulus).astype(level.dtype)
-            valid = valid & self._untouched(went_back)
         with np.errstate(over="ignore", invalid="ignore"):  # in what is not valid
-            per_ns = ((level[1:] - level[:-1]) / self._length).take(self._of)
+            rise = level[1:] - level[:-1]
             # From a step's begin to the next sample, on to the last one before its end, to its end.
             between = level.take(self._of[:, 1:]) - level[1:].take(self._of[:, :-1])
+            if went_back.any():
+                if modulus is not None:
+                    wrapped = went_back & (v[:-1].astype(np.float64) - v[1:] <= modulus)
+                    went_back &= ~wrapped
+                    # Added to differences: levels would round by all the wraps before them, those
+                    # of other episodes included.
+                    n_wraps = np.concatenate([[0], np.cumsum(wrapped)])
+                    wraps = n_wraps.take(self._of[:, 1:]) - n_wraps[1:].take(self._of[:, :-1])
+                    rise = rise + (wrapped * modulus).astype(rise.dtype)
+                    between = between + (wraps * modulus).astype(between.dtype)
+                valid = valid & self._untouched(went_back)
+            per_ns = (rise / self._length).take(self._of)
             across = self._head * per_ns[:, :-1] + between + self._tail * per_ns[:, 1:]
             rate = np.where(self._one, self._width * per_ns[:, :-1], across) * hz
         return np.where(valid, rate, 0.0), valid
