@@ -54,6 +54,7 @@ $(VENV)/.run-ready: envs/requirements.txt envs/requirements-torch.txt envs/requi
 	@$(BIN)/python -c 'import xgboost' 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet -r envs/requirements-xgboost.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@test -e src/cis490/episodes/_rows.so || echo "no C compiler: decoding takes twice as long"
 	@touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.run-ready envs/requirements-dev.txt
