@@ -12,7 +12,8 @@ Kind = Literal["counter", "gauge", "sum", "distinct"]
 Trust = Literal["host", "guest"]
 
 PHASES: Final = ("clean", "armed", "infecting", "infected_running", "dormant")
-SOURCES: Final = ("proc", "qmp", "guest", "netflow")
+SAMPLED: Final = ("proc", "qmp", "guest")  # report rows of numbers at a rate, traffic or none
+SOURCES: Final = (*SAMPLED, "netflow")
 
 # Nominal seconds between two rows, where meta.sources does not say (docs/episodes.md, members).
 NOMINAL_INTERVAL_S: Final = {"proc": 0.1, "qmp": 0.5, "guest": 1.0, "netflow": 0.5}

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cis490.channels import of_source
+from cis490.channels import SAMPLED, of_source
 from cis490.episodes import kernel, strict
 from cis490.episodes.faults import Fault
 from cis490.episodes.tarball import Limits
@@ -60,7 +60,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
     "labels": {**_ROW_TIMES, "phase": _WORD},
     **{
         source: {**_ROW_TIMES, **{channel.name: _NUMBER for channel in of_source(source)}}
-        for source in ("proc", "qmp", "guest")
+        for source in SAMPLED
     },
     "netflow": {
         **_ROW_TIMES,
@@ -86,7 +86,7 @@ _DECODERS: Final = {table: msgspec.json.Decoder(row) for table, row in _ROWS.ite
 # Tables of numbers alone, for the compiled decoder: what is kept, then what must be there too.
 _KEYS: Final = {
     table: kernel.Keys([*COLUMNS[table], *(FIELDS[table].keys() - COLUMNS[table].keys())])
-    for table in ("proc", "qmp", "guest")
+    for table in SAMPLED
 }
 
 

@@ -20,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cis490 import files
-from cis490.channels import SOURCES, of_source
+from cis490.channels import SAMPLED, SOURCES, of_source
 from cis490.errors import FormatError
 from cis490.files import StrPath
 
@@ -47,7 +47,7 @@ COLUMNS: Final[dict[str, dict[str, pl.DataType]]] = {
     "labels": {"t_wall_ns": pl.Int64(), "phase": pl.String()},
     **{
         source: {"t_wall_ns": pl.Int64(), **{c.name: pl.Int64() for c in of_source(source)}}
-        for source in ("proc", "qmp", "guest")
+        for source in SAMPLED
     },
     "netflow": {
         "t_wall_ns": pl.Int64(),
@@ -69,10 +69,6 @@ COLUMNS: Final[dict[str, dict[str, pl.DataType]]] = {
 TABLES: Final = tuple(COLUMNS)
 
 
-# Tables of numbers; of whole ones alone, as recorders write them, no Python object a value is made.
-WHOLE: Final = frozenset(
-    table for table in TABLES[1:] if set(COLUMNS[table].values()) == {pl.Int64()}
-)
 _GETTERS: Final = {table: attrgetter(*COLUMNS[table]) for table in TABLES[1:]}
 # `held_bytes` of the episodes that are held in memory at once; 1,000 usual minutes have 112 MiB.
 MOST_BYTES: Final = 192 << 20
@@ -97,7 +93,7 @@ class Rows:
     def of(cls, table: str, rows: Iterable[Any]) -> Rows:
         """Take decoded rows, objects with an attribute a column."""
         tuples = list(map(_GETTERS[table], rows))
-        if table in WHOLE:
+        if table in SAMPLED:  # whole numbers, mostly: no Python object a value is kept
             n_columns = len(COLUMNS[table])
             pack = struct.Struct(f"{n_columns}q").pack  # refuses all but int64
             with suppress(struct.error):

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import polars as pl
 
-from cis490.channels import NOMINAL_INTERVAL_S, PHASES, SOURCES
+from cis490.channels import NOMINAL_INTERVAL_S, PHASES, SAMPLED, SOURCES
 from cis490.episodes import SUFFIX, tarball
 from cis490.episodes.faults import Fault, Status, Undecodable, status_of
 from cis490.episodes.parse import FIELDS, parse, strict_object
 from cis490.episodes.strict import is_unicode
 from cis490.episodes.tarball import Limits, Tarball
-from cis490.episodes.telemetry import WHOLE, Episode, Rows, held_bytes
+from cis490.episodes.telemetry import Episode, Rows, held_bytes
 from cis490.errors import StoreError
 from cis490.files import StrPath
 
@@ -27,7 +27,7 @@ SIMULATED: Final = "simulated"
 NEEDED: Final = ("meta.json", "labels.jsonl", "proc.jsonl", "qmp.jsonl", "guest.jsonl")
 _KNOWN: Final = frozenset({*NEEDED, "netflow.jsonl", "exec.jsonl"})
 # netflow and exec have no such gate: silence is no fault.
-_GATED: Final = ("proc", "qmp", "guest")
+_GATED: Final = SAMPLED
 _FIRST_LABEL_NS: Final = 1_000_000_000
 # A wall time before 1970 or after 2223 is no clock's; the margin to int64 keeps differences exact.
 _WALL_NS: Final = range(8 * 10**18)
@@ -384,7 +384,7 @@ def _header(
     tables: Mapping[str, Rows],
     found: Tarball,
 ) -> dict[str, Any]:
-    with_text = {"meta.json", *(f"{table}.jsonl" for table in tables if table not in WHOLE)}
+    with_text = {"meta.json", *(f"{table}.jsonl" for table in tables if table not in SAMPLED)}
     return {
         "episode_id": entry.episode_id,
         "host_id": entry.host_id,

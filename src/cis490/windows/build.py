@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cis490 import files
-from cis490.channels import CHANNELS, PHASES, SOURCES, Channel, of_source
+from cis490.channels import CHANNELS, PHASES, SAMPLED, SOURCES, Channel, of_source
 from cis490.episodes import telemetry
 from cis490.files import StrPath
 from cis490.logs import logger
@@ -206,6 +206,7 @@ class _Flows:
 
     @classmethod
     def of(cls, netflow: pl.DataFrame, started: Times) -> _Flows:
+        """Of the table `netflow`, and when each episode started."""
         # A flow's flags and protocol say what its record counts as; where they are unknown, and
         # only then, so is the count.
         flags = pl.col("tcp_flags")
@@ -260,13 +261,13 @@ class _Sources:
 
     @classmethod
     def of(cls, frames: Tables) -> _Sources:
+        """Of a batch's telemetry."""
         episodes = frames["episodes"]
         started = episodes["started_wall_ns"].to_numpy()
-        sampled = ("proc", "qmp", "guest")
         return cls(
             episodes["ended_wall_ns"].to_numpy() - started,
             {name: episodes[f"interval_s_{name}"].to_numpy() for name in SOURCES},
-            {name: _Channels(frames[name], started, name) for name in sampled},
+            {name: _Channels(frames[name], started, name) for name in SAMPLED},
             _Flows.of(frames["netflow"], started),
             _LabelRows(frames["labels"], started),
         )
