@@ -1,6 +1,6 @@
 """Measure everything once and write docs/benchmarks.md: `python -m benchmarks`.
 
-make bench                  1,000, 10,000 and 76,660 episodes: about 25 minutes, 15 GB of disk
+make bench                  1,000, 10,000 and 76,660 episodes: about 10 minutes, 10 GB of disk
 make bench SIZES="1000"     a quick look
 """
 

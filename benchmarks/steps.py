@@ -27,30 +27,19 @@ import zstandard
 
 from benchmarks import plain
 from cis490 import files
-from cis490.channels import of_source
 from cis490.config import resolve
 from cis490.episodes.ingest import ingest
 from cis490.episodes.plan import read_store
 from cis490.episodes.tarball import Limits
+from cis490.episodes.telemetry import COLUMNS
 from cis490.schema import Schema
 from cis490.windows import build as build_module
 
 N_PLAIN: Final = 96
 N_PEERS: Final = 3
 
-# Whole numbers unless said: with these the parsers have the least to find out.
-_TEXT = {"phase", "proto", "src", "dst", "event", "cmdline"}
-TABLES: Final = {
-    "labels": ["t_wall_ns", "phase"],
-    **{
-        source: ["t_wall_ns", *(channel.name for channel in of_source(source))]
-        for source in ("proc", "qmp", "guest")
-    },
-    "netflow": (
-        "t_wall_ns proto src sport dst dport pkts_out bytes_out pkts_in bytes_in tcp_flags new"
-    ).split(),
-    "exec": "t_wall_ns event pid ppid cmdline".split(),
-}
+# Columns that our telemetry keeps: with their types the parsers have the least to find out.
+TABLES: Final = {table: COLUMNS[table] for table in COLUMNS if table != "episodes"}
 # The functions that write results; what they do inside is theirs.
 WRITERS: Final = [
     (files, "write_parquet"),
@@ -113,7 +102,7 @@ def joined(tars: list[bytes]) -> dict[str, bytes]:
 def parse_polars(texts: dict[str, bytes]) -> dict[str, pl.DataFrame]:
     """Columns by polars' own reader."""
     return {
-        table: pl.read_ndjson(text, schema=_POLARS[table]) for table, text in texts.items() if text
+        table: pl.read_ndjson(text, schema=TABLES[table]) for table, text in texts.items() if text
     }
 
 
@@ -122,19 +111,15 @@ def parse_msgspec(texts: dict[str, bytes]) -> list[list[Any]]:
     return [_MSGSPEC[table].decode_lines(text) for table, text in texts.items()]
 
 
-_POLARS = {
-    table: {name: pl.String if name in _TEXT else pl.Int64 for name in names}
-    for table, names in TABLES.items()
-}
 _MSGSPEC: dict[str, msgspec.json.Decoder[Any]] = {
     table: msgspec.json.Decoder(
         msgspec.defstruct(
             table,
-            [(n, str | None if n in _TEXT else int | None, None) for n in names],
+            [(n, str | None if t == pl.String else int | None, None) for n, t in columns.items()],
             gc=False,
         )
     )
-    for table, names in TABLES.items()
+    for table, columns in TABLES.items()
 }
 
 
@@ -303,7 +288,7 @@ def _leave_for_peers(paths: list[list[Path]], work: Path, schema: Schema) -> Non
     for table, text in texts.items():
         (work / "texts" / f"{table}.jsonl").write_bytes(text)
     columns = {
-        table: {name: "text" if name in _TEXT else "integer" for name in names}
+        table: {name: "text" if dtype == pl.String else "integer" for name, dtype in names.items()}
         for table, names in TABLES.items()
     }
     files.write_json(work / "texts/columns.json", {"n": len(paths[0]), "columns": columns})

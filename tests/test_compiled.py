@@ -48,11 +48,11 @@ def test_what_was_compiled_from_another_source_is_not_used(
     changed.write_bytes(source.read_bytes() + b"/* changed */\n")
     other, own = tmp_path / "other.so", tmp_path / "own.so"
     assert compile_library(changed, other) is None
-    assert compiled.load(source, function, other) is None
+    assert compiled.load(source, function, [], library=other) is None
     assert compile_library(source, own) is None
-    assert compiled.load(source, function, own) is not None
-    assert compiled.load(source, "no_such_function", own) is None
-    assert compiled.load(source, function, tmp_path / "none.so") is None
+    assert compiled.load(source, function, [], library=own) is not None
+    assert compiled.load(source, "no_such_function", [], library=own) is None
+    assert compiled.load(source, function, [], library=tmp_path / "none.so") is None
 
 
 def test_without_a_compiler_the_installation_says_so_and_goes_on(

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
-def load(source: Path, function: str, library: Path | None = None) -> Any:
+def load(
+    source: Path,
+    function: str,
+    argtypes: Sequence[Any],
+    restype: Any = None,
+    *,
+    library: Path | None = None,
+) -> Any:
     """A function of a compiled C file, through ctypes.
 
     Args:
         source: the C file.
-        function: its name there; it returns nothing and takes what the caller declares.
+        function: its name there.
+        argtypes, restype: ctypes of what it takes and returns (None: nothing).
         library: what was compiled from it; None: beside it, with the suffix .so.
 
     Returns:
@@ -30,5 +39,5 @@ def load(source: Path, function: str, library: Path | None = None) -> Any:
         found = getattr(loaded, function)
     except (OSError, AttributeError):
         return None
-    found.restype = None
+    found.argtypes, found.restype = list(argtypes), restype
     return found

@@ -40,7 +40,7 @@ def both(content, limits=LIMITS):
     return *found, taken
 
 
-def same(content, limits=LIMITS):
+def assert_same(content, limits=LIMITS):
     (rows, faults), (pure_rows, pure_faults), taken = both(content, limits)
     assert faults == pure_faults
     assert (rows is None) == (pure_rows is None)
@@ -56,21 +56,21 @@ def lines(rows, separators=(",", ":")):
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
 def test_what_recorders_write_is_taken(separators):
     rows = [ROW | {"t_wall_ns": 10**18 + i, "more": i} for i in range(50)]
-    assert same(lines(rows, separators))
-    assert same(lines(rows, separators)[:-1])
-    assert same(b"")
+    assert assert_same(lines(rows, separators))
+    assert assert_same(lines(rows, separators)[:-1])
+    assert assert_same(b"")
 
 
 def test_keys_may_stand_in_another_order_from_line_to_line():
     rows = [dict(sorted(ROW.items(), reverse=i % 2 == 0)) for i in range(6)]
-    assert same(lines(rows))
+    assert assert_same(lines(rows))
 
 
 @pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize("key", ["t_wall_ns", "t_mono_ns", "ctxt", "unknown"])
 def test_a_value_that_is_not_plain_is_judged_as_without_the_compiled_decoder(key, value):
     text = lines([ROW, ROW | {key: 123123}, ROW]).replace(b"123123", value)
-    same(text)
+    assert_same(text)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_value_that_is_not_plain_is_judged_as_without_the_compiled_decoder(key
     ],
 )
 def test_a_line_that_is_not_plain_is_judged_as_without_the_compiled_decoder(text):
-    assert not same(text)
+    assert not assert_same(text)
 
 
 @given(
@@ -104,5 +104,5 @@ def test_changed_bytes_and_cuts_make_no_difference_between_the_two(values, flips
     text = bytearray(lines([ROW | {"forks": value} for value in values]))
     for place, byte in flips:
         text[place % len(text)] = byte
-    same(bytes(text))
-    same(bytes(text[: cut % (len(text) + 1)]))
+    assert_same(bytes(text))
+    assert_same(bytes(text[: cut % (len(text) + 1)]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,13 @@ from cis490 import compiled
 SOURCE: Final = Path(__file__).with_name("_rows.c")
 
 
-def _load() -> Any:
-    function = compiled.load(SOURCE, "cis490_whole_rows")
-    if function is not None:
-        pointer, int64 = ctypes.c_void_p, ctypes.c_int64
-        function.argtypes = [
-            *(ctypes.c_char_p, int64, pointer, pointer, ctypes.c_int, int64, int64, pointer),
-        ]
-        function.restype = int64
-    return function
-
-
-_whole_rows = _load()
+_POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
+_whole_rows = compiled.load(
+    SOURCE,
+    "cis490_whole_rows",
+    [ctypes.c_char_p, _INT64, _POINTER, _POINTER, ctypes.c_int, _INT64, _INT64, _POINTER],
+    _INT64,
+)
 
 
 class Keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -14,6 +14,11 @@ from cis490 import compiled
 from cis490.schema import STATISTICS
 
 SOURCE: Final = Path(__file__).with_name("_statistics.c")
+
+_POINTER, _INT64 = ctypes.c_void_p, ctypes.c_int64
+_statistics = compiled.load(
+    SOURCE, "cis490_statistics", [_POINTER, _POINTER, *[_INT64] * 5, _POINTER, _POINTER]
+)
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -87,17 +92,6 @@ def summarise_grid(
     x_windows = sliding_window_view(x, length, axis=1)[:, every].swapaxes(0, 1)
     there_windows = sliding_window_view(mask, length, axis=1)[:, every].swapaxes(0, 1)
     return _summarise_filled(x_windows, there_windows, hz)
-
-
-def _load() -> Any:
-    function = compiled.load(SOURCE, "cis490_statistics")
-    if function is not None:
-        pointer, int64 = ctypes.c_void_p, ctypes.c_int64
-        function.argtypes = [pointer, pointer, *[int64] * 5, pointer, pointer]
-    return function
-
-
-_statistics = _load()
 
 
 def _times(n_steps: int, hz: float) -> NDArray[np.float64]:
