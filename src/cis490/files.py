@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -18,7 +20,12 @@ from cis490.errors import FormatError
 if TYPE_CHECKING:
     import polars as pl
 
+logger = logging.getLogger("cis490")
+
 StrPath = str | Path
+
+_SHOWN: Final = 5  # places that a warning names
+_NAMES: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 @contextmanager
@@ -93,21 +100,37 @@ def write_if_changed(path: StrPath, content: str) -> bool:
     return True
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, *, name: str = "JSON") -> str:
     """Serialise to strict, readable JSON with sorted keys and a final newline.
 
-    Floats that JSON cannot hold (NaN, infinities) become null. Paths become text.
+    Numbers and arrays of numpy and torch become plain ones, paths text, enums their value, and
+    dataclasses objects. Dates and times become ISO 8601: a time keeps the offset from UTC that it
+    has, "Z" for none, so give it one. A set becomes a sorted list. Integers are written in full,
+    though some readers other than Python's round beyond 2**53. What JSON cannot hold, NaN and the
+    infinities, becomes null, and a warning in the log names the places.
+
+    Args:
+        name: whose places they are: the file's path.
 
     Raises:
         TypeError: `value` holds something that has no JSON form, or a key that is no text.
     """
-    compact = msgspec.json.encode(value, enc_hook=_plain, order="sorted")
-    return msgspec.json.format(compact, indent=1).decode() + "\n"
+    return msgspec.json.format(to_compact_json(value, name=name), indent=1) + "\n"
+
+
+def to_compact_json(value: Any, *, name: str = "JSON") -> str:
+    """As `to_json`, in one line without spaces, for hashes and for lines of a file."""
+    text = msgspec.json.encode(value, enc_hook=_plain, order="sorted")
+    # A lost number is a null, so most values need no search, which takes longer than the encoding.
+    if b"null" in text:
+        plain = msgspec.to_builtins(value, enc_hook=_plain, order="sorted")
+        _report(list(_not_finite(plain)), name)
+    return text.decode()
 
 
 def write_json(path: StrPath, value: Any) -> None:
     """Write `to_json(value)` to `path`, whole or not at all."""
-    write_text(path, to_json(value))
+    write_text(path, to_json(value, name=os.fspath(path)))
 
 
 def read_json(path: StrPath) -> Any:
@@ -189,3 +212,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _report(lost: Sequence[tuple[str, str]], name: str) -> None:
+    if lost:
+        shown = "; ".join(f"{place}: {number}" for place, number in lost[:_SHOWN])
+        more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
+        logger.warning("%s: %s%s written as null", name, shown, more)
+
+
+def _not_finite(value: Any, *place: str) -> Iterator[tuple[str, str]]:
+    """The place and name (NaN, Infinity, -Infinity) of each number that JSON cannot hold."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield ".".join(place) or "the value", _NAMES.get(value, "NaN")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _not_finite(inner, *place, key)
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _not_finite(inner, *place, str(i))

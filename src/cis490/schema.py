@@ -6,13 +6,13 @@ Features, tensors and models carry the hash; a model refuses data made under ano
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cis490.channels import CHANNELS, MODES, PHASES, channel_index
 from cis490.errors import SchemaMismatch
+from cis490.files import to_compact_json
 
 # Raised by hand when the meaning of a column changes without any of the settings below changing.
 VERSION = 2
@@ -73,8 +73,7 @@ class Schema:
     @property
     def sha256(self) -> str:
         """Hash of `meaning()` as canonical JSON."""
-        text = json.dumps(self.meaning(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(to_compact_json(self.meaning()).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """The content of results/schema.json."""

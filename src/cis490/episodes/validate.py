@@ -239,7 +239,8 @@ def _field(meta: Mapping[str, Any], key: str, kind: type) -> Any:
         raise _Wrong("missing_field", f"{key} is missing")
     value = meta[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise _Wrong("wrong_type", f"{key} is {json.dumps(value)[:40]}, not {kind.__name__}")
+        shown = json.dumps(value)[:40]  # noqa: TID251 - lone surrogates too
+        raise _Wrong("wrong_type", f"{key} is {shown}, not {kind.__name__}")
     return value
 
 

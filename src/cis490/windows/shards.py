@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from cis490 import files
 from cis490.errors import FormatError
-from cis490.files import StrPath
+from cis490.files import StrPath, to_compact_json
 from cis490.schema import Schema
 from cis490.windows import codes
 from cis490.windows.codes import Codes, Floats
@@ -81,10 +81,10 @@ def write_tensors(path: StrPath, shard: TensorShard, schema: Schema) -> None:
         "kind": KIND,
         "version": VERSION,
         "schema_sha256": schema.sha256,
-        "episode_id": json.dumps(shard.episode_id),
+        "episode_id": to_compact_json(shard.episode_id),
     }
     # safetensors writes metadata in the order of a hash map; a single text keeps the bytes equal.
-    text = json.dumps(metadata, sort_keys=True)
+    text = to_compact_json(metadata)
     with files.replacing(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode
