@@ -6,12 +6,17 @@ After InceptionTime (Ismail Fawaz et al. 2020) and its light relative LITE (Isma
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from cis490.models.blocks import Stem, pool
 from cis490.models.network import Backbone, NetworkClassifier
+from cis490.models.options import Presets
 
-_KERNELS = (3, 9, 19)  # steps of the halved time axis
+_KERNELS = (3, 9, 19)  # steps after the stem
 
 
 class _Inception(nn.Module):
@@ -29,27 +34,35 @@ class _Inception(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, width, t)
         narrow = self.bottleneck(x)
         parts = [convolve(narrow) for convolve in self.branches] + [self.pooled(x)]
-        out: torch.Tensor = x + nn.functional.gelu(self.norm(torch.cat(parts, dim=1)))
+        out: torch.Tensor = x + F.gelu(self.norm(torch.cat(parts, dim=1)))
         return out  # (b, width, t)
 
 
 class _CNN(Backbone):
-    def __init__(self, n_inputs: int, branch: int = 16, depth: int = 3) -> None:
+    def __init__(
+        self, n_inputs: int, n_timepoints: int, branch: int, depth: int, steps: int
+    ) -> None:
         super().__init__()
         width = branch * (len(_KERNELS) + 1)
-        self.stem = nn.Sequential(
-            nn.Conv1d(n_inputs, width, 5, stride=2, padding=2), nn.GroupNorm(1, width), nn.GELU()
-        )
-        self.blocks = nn.Sequential(*(_Inception(width, branch) for _ in range(depth)))
+        self.stem = Stem(n_inputs, n_timepoints, width, steps)
+        self.blocks = nn.ModuleList(_Inception(width, branch) for _ in range(depth))
         self.width = 2 * width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, n_inputs, t)
-        x = self.blocks(self.stem(x))  # (b, width / 2, t / 2)
-        return torch.cat([x.mean(2), x.amax(2)], dim=1)  # (b, width)
+        x, there = self.stem(x)
+        x = F.gelu(x)
+        for block in self.blocks:
+            x = block(x * there[:, None])  # (b, width / 2, n_steps)
+        return pool(x, there)  # (b, width)
 
 
 class CNN(NetworkClassifier):
-    """Three inception blocks; `embed` gives the mean and the maximum over time of the last."""
+    """Inception blocks; `embed` gives the mean and the maximum over time of the last."""
 
-    def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:  # noqa: ARG002
-        return _CNN(n_inputs)
+    presets: ClassVar[Presets] = {
+        "small": {"branch": 16, "depth": 3, "steps": 50, "head_dropout": 0.3},
+        "large": {"branch": 80, "depth": 6, "steps": 100, "head_dropout": 0.3},
+    }
+
+    def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:
+        return _CNN(n_inputs, n_timepoints, **self._backbone_options)

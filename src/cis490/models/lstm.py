@@ -1,15 +1,20 @@
-"""A long short-term memory network (Hochreiter and Schmidhuber 1997)."""
+"""A long short-term memory network (Hochreiter and Schmidhuber 1997), as in LSTM-FCN."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from torch import nn
 
 from cis490.models.network import Backbone, NetworkClassifier
-from cis490.models.recurrent import Recurrent
+from cis490.models.options import Presets
+from cis490.models.recurrent import PRESETS, Recurrent
 
 
 class LSTM(NetworkClassifier):
-    """One bidirectional LSTM layer over patches; `embed` gives its mean and maximum over time."""
+    """A bidirectional LSTM and convolutions; `embed` gives their means and maxima over time."""
 
-    def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:  # noqa: ARG002
-        return Recurrent(n_inputs, nn.LSTM)
+    presets: ClassVar[Presets] = PRESETS
+
+    def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:
+        return Recurrent(n_inputs, n_timepoints, nn.LSTM, **self._backbone_options)

@@ -1,25 +1,29 @@
-"""A small transformer over patches of time, after PatchTST (Nie et al. 2023).
+"""A small transformer over overlapping patches of time.
 
-Unlike PatchTST a patch spans all channels, for what matters here is how channels move together.
+After PatchTST (Nie et al. 2023). Unlike there a patch spans all channels, as in ConvTran (Foumani
+et al. 2024), for what matters here is how channels move together.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from cis490.models.blocks import mean, measured
 from cis490.models.network import Backbone, NetworkClassifier
+from cis490.models.options import Presets
 
-PATCH = 8  # steps of a patch
-STRIDE = 4  # steps from one patch to the next
+HEAD = 16  # width of an attention head
 
 
 class _Block(nn.Module):
     """Self-attention and a feed-forward layer, each normalised before and added after."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.n_heads = n_heads
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
@@ -29,38 +33,66 @@ class _Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, n, width)
-        b, n, width = x.shape
-        qkv = self.query_key_value(self.norm_attention(x)).view(b, n, 3, self.n_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, n, width / heads)
-        attention = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
+    def forward(self, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        b, n, width = x.shape  # there: (b, n), the steps that may be attended to
+        qkv = self.query_key_value(self.norm_attention(x)).view(b, n, 3, -1, HEAD)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, n, HEAD)
+        scores = q @ k.transpose(2, 3) / HEAD**0.5
+        attention = torch.softmax(scores.masked_fill(~there[:, None, None], -torch.inf), dim=-1)
         mixed = (attention @ v).transpose(1, 2).reshape(b, n, width)
         x = x + self.dropout(self.project(mixed))
         out: torch.Tensor = x + self.dropout(self.forward_layers(self.norm_forward(x)))
         return out
 
 
-class _Transformer(Backbone):
-    def __init__(self, n_inputs: int, n_timepoints: int, depth: int = 2) -> None:
+class _Patches(nn.Module):
+    """Tokens of overlapping patches, twice as long as the stride, and which of them were measured.
+
+    The stride is the least that leaves at most `steps` patches.
+    """
+
+    def __init__(self, n_inputs: int, n_timepoints: int, width: int, steps: int) -> None:
         super().__init__()
-        self.width = 64
-        self.padding = max(0, PATCH - n_timepoints) or -(n_timepoints - PATCH) % STRIDE
-        n_patches = (n_timepoints + self.padding - PATCH) // STRIDE + 1
-        self.patch = nn.Conv1d(n_inputs, self.width, PATCH, stride=STRIDE)
-        self.position = nn.Parameter(0.02 * torch.randn(n_patches, self.width))
-        self.dropout = nn.Dropout(0.1)
-        self.blocks = nn.Sequential(*(_Block(self.width, 4, 0.1) for _ in range(depth)))
+        self.stride = -(-n_timepoints // steps)
+        self.size = 2 * self.stride
+        over = n_timepoints - self.size
+        self.padding = max(0, -over) or -over % self.stride
+        self.n_steps = (over + self.padding) // self.stride + 1
+        self.convolve = nn.Conv1d(n_inputs, width, self.size, stride=self.stride)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # (b, n_inputs, t)
+        padding = (0, self.padding)  # zeros, which also mean missing
+        there = F.pad(measured(x).to(x.dtype), padding).unfold(1, self.size, self.stride).amax(2)
+        return self.convolve(F.pad(x, padding)), there > 0  # (b, width, n_steps), (b, n_steps)
+
+
+class _Transformer(Backbone):
+    def __init__(
+        self, n_inputs: int, n_timepoints: int, heads: int, depth: int, steps: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.width = HEAD * heads
+        self.stem = _Patches(n_inputs, n_timepoints, self.width, steps)
+        self.position = nn.Parameter(0.02 * torch.randn(self.stem.n_steps, self.width))
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(_Block(self.width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(self.width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, n_inputs, t)
-        x = nn.functional.pad(x, (0, self.padding))  # zeros, which also mean missing
-        x = self.dropout(self.patch(x).transpose(1, 2) + self.position)  # (b, n_patches, width)
-        embedding: torch.Tensor = self.norm(self.blocks(x)).mean(1)
-        return embedding  # (b, width)
+        x, there = self.stem(x)
+        x = self.dropout(x.transpose(1, 2) + self.position)  # (b, n_steps, width)
+        for block in self.blocks:
+            x = block(x, there)
+        return mean(self.norm(x).transpose(1, 2), there)  # (b, width)
 
 
 class Transformer(NetworkClassifier):
-    """Two pre-norm blocks over overlapping patches; `embed` gives their mean over time."""
+    """Pre-norm attention blocks; `embed` gives their mean over time."""
+
+    presets: ClassVar[Presets] = {
+        "small": {"heads": 4, "depth": 2, "steps": 25, "dropout": 0.1, "head_dropout": 0.3},
+        "large": {"heads": 16, "depth": 4, "steps": 50, "dropout": 0.1, "head_dropout": 0.3},
+    }
 
     def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:
-        return _Transformer(n_inputs, n_timepoints)
+        return _Transformer(n_inputs, n_timepoints, **self._backbone_options)
