@@ -1,6 +1,8 @@
-"""Company for every table: predictors that look at no channel at all.
+"""Company for every table: what a detector must beat to be worth its name.
 
-They are fitted on the training windows only and are scored like models, on the same replicates.
+Most look at no channel at all: they are fitted here, on the training windows only, and scored like
+models, on the same replicates. Those in `TRAINED` are trained and predicted like models, in every
+mode; evaluation and report know them by name.
 """
 
 from __future__ import annotations
@@ -16,10 +18,13 @@ from cis490.models.weights import class_weights
 MODE: Final = "baseline"
 CLOCK: Final = "window_index"
 
+TRAINED: Final = ("minirocket",)
+
 DESCRIPTION: Final = {
     "always_infected": "says infected_running of every window",
     "majority": "says the phase most frequent in training",
     CLOCK: "knows a window's place in its episode, no channel",
+    "minirocket": "MiniRocket: fixed kernels, then a ridge classifier",
 }
 
 

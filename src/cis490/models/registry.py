@@ -1,4 +1,4 @@
-"""The architectures by name. A new one is a file with a class and a line here."""
+"""Architectures and trained baselines by name. A new one is a file with a class and a line here."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ ARCHITECTURES: Final[dict[str, str]] = {
     "lstm": "cis490.models.lstm:LSTM",
     "transformer": "cis490.models.transformer:Transformer",
 }
+# Trained and scored like them, but reported among the baselines (docs/statistics.md).
+BASELINES: Final[dict[str, str]] = {
+    "minirocket": "cis490.models.minirocket:MiniRocket",
+}
 
 
 def get_class(name: str) -> type[Classifier]:
-    """The class of an architecture.
+    """The class of an architecture or a trained baseline.
 
     Raises:
-        ConfigError: no architecture has that name.
+        ConfigError: neither has that name.
         Cis490Error: the package that the architecture stands on is not installed.
     """
-    if name not in ARCHITECTURES:
-        raise ConfigError(f"no architecture is called {name}; there are {', '.join(ARCHITECTURES)}")
-    module, _, attribute = ARCHITECTURES[name].partition(":")
+    known = ARCHITECTURES | BASELINES
+    if name not in known:
+        raise ConfigError(f"no architecture is called {name}; there are {', '.join(known)}")
+    module, _, attribute = known[name].partition(":")
     try:
         found: type[Classifier] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -39,6 +44,7 @@ def get_class(name: str) -> type[Classifier]:
     return found
 
 
-def create(name: str, n_classes: int, **options: Any) -> Classifier:
-    """An untrained classifier; `options` are those of `Classifier` (seed, settings, columns)."""
-    return get_class(name)(n_classes, **options)
+def create(name: str, n_classes: int, **arguments: Any) -> Classifier:
+    """An untrained classifier; `arguments` are those of `Classifier`: seed, settings, columns,
+    preset and options."""
+    return get_class(name)(n_classes, **arguments)
