@@ -13,6 +13,11 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def epoch_of(batches, source):
+    """(inputs, labels) of each batch of an epoch."""
+    return [next(batch.pieces(len(batch))) for batch in batches.shuffled(source)]
+
+
 def view_of(labels, start, length, **options):
     labels = np.asarray(labels)
     series = np.arange(len(labels), dtype=np.float32)[:, None] / 1000
@@ -47,7 +52,7 @@ def test_an_epoch_shows_every_window_once_in_another_order_each_time():
     view = WindowView.from_array(X)
     batches = Batches(view, view.series, np.arange(10) % 2, CPU, batch_size=4)
     source = generator()
-    epochs = [[x[:, 0, 0] for x, _ in batches.shuffled(source)] for _ in range(2)]
+    epochs = [[x[:, 0, 0] for x, _ in epoch_of(batches, source)] for _ in range(2)]
     assert [len(batch) for batch in epochs[0]] == [4, 4, 2]
     assert len(batches) == 3
     first, second = (torch.cat(epoch) for epoch in epochs)
@@ -84,7 +89,7 @@ def test_moved_windows_are_the_values_at_their_new_start():
     view = view_of(labels, [20], 10, jitter=9, low=np.array([0]), high=np.array([50]))
     batches = Batches(view, view.series, np.array([0]), CPU)
     for seed in range(20):
-        ((x, y),) = batches.shuffled(generator(seed))
+        ((x, y),) = epoch_of(batches, generator(seed))
         first = round(x[0, 0, 0].item() * 1000)
         assert 11 <= first <= 29
         np.testing.assert_allclose(x[0, 0] * 1000, np.arange(first, first + 10), rtol=1e-4)
@@ -93,8 +98,9 @@ def test_moved_windows_are_the_values_at_their_new_start():
 
 def test_source_dropout_hides_whole_sources_at_their_rates():
     absent = torch.tensor([float("nan"), 7.0, float("nan"), float("nan")])
-    dropout = SourceDropout({"a": [0, 1], "b": [3], "c": []}, {"a": 0.25, "b": 0.5, "z": 1}, absent)
-    x = dropout(torch.zeros(20_000, 4, 2), generator())
+    chances = {"a": 0.25, "b": 0.5, "z": 1}
+    dropout = SourceDropout({"a": [0, 1], "b": [3], "c": []}, chances, absent, CPU)
+    x = dropout.hide(torch.zeros(20_000, 4, 2), dropout.draw(20_000, generator()))
     lost_a, lost_b = torch.isnan(x[:, 0, 0]), torch.isnan(x[:, 3, 0])
     assert lost_a.float().mean().item() == pytest.approx(0.25, abs=0.01)
     assert lost_b.float().mean().item() == pytest.approx(0.5, abs=0.01)
@@ -106,9 +112,9 @@ def test_source_dropout_hides_whole_sources_at_their_rates():
 def test_source_dropout_is_for_training_only():
     X = np.ones((50, 1, 1), np.float32)
     view = WindowView.from_array(X)
-    dropout = SourceDropout({"a": [0]}, {"a": 1.0}, torch.tensor([float("nan")]))
+    dropout = SourceDropout({"a": [0]}, {"a": 1.0}, torch.tensor([float("nan")]), CPU)
     batches = Batches(view, view.series, np.zeros(50, np.int64), CPU, dropout=dropout)
-    assert all(x.sum() == 0 for x, _ in batches.shuffled(generator()))
+    assert all(x.sum() == 0 for x, _ in epoch_of(batches, generator()))
     assert all((x == 1).all() for x, _ in batches.in_order())
 
 
@@ -135,10 +141,10 @@ def test_coded_windows_are_the_values_that_their_codes_mean(jitter):
     coded, plain = (
         Batches(view, view.series, y, CPU, batch_size=4) for view in coded_view(jitter=jitter)
     )
-    assert coded.series.dtype == torch.int16
+    assert coded.series.steps.dtype == torch.int16
     for one, other in (
         (coded.in_order(), plain.in_order()),
-        (coded.shuffled(generator(3)), plain.shuffled(generator(3))),
+        (epoch_of(coded, generator(3)), epoch_of(plain, generator(3))),
     ):
         for (x, y_x), (z, y_z) in zip(one, other, strict=True):
             assert torch.equal(x[:, 3:], z[:, 3:])
@@ -150,3 +156,135 @@ def test_coded_and_plain_views_cut_the_same_array():
     coded, plain = coded_view()
     np.testing.assert_array_equal(coded.to_array(), plain.to_array())
     assert coded.shape == plain.shape == (6, 3, 10)
+
+
+def test_pieces_of_a_batch_are_the_batch():
+    view, _ = coded_view()
+    dropout = SourceDropout({"a": [0]}, {"a": 0.5}, torch.full((3,), torch.nan), CPU)
+    batches = Batches(view, view.series, np.arange(6), CPU, batch_size=5, dropout=dropout)
+    first, last = batches.shuffled(generator())
+    assert (len(first), len(last)) == (5, 1)
+    ((whole, y),) = first.pieces(5)
+    pieces = list(first.pieces(2))
+    assert [len(labels) for _, labels in pieces] == [2, 2, 1]
+    assert torch.equal(torch.cat([x for x, _ in pieces]), whole)
+    assert torch.equal(torch.cat([labels for _, labels in pieces]), y)
+
+
+def windows_of(epoch):
+    """Each window's values and label, sorted, so that epochs can be compared."""
+    cases = [pair for xs, ys in epoch for pair in zip(xs, ys, strict=True)]
+    return sorted((*x.flatten().tolist(), y.item()) for x, y in cases)
+
+
+def many_episodes(n=12, steps=40, jitter=5):
+    """Coded episodes, each with a window at every tenth step."""
+    rng = np.random.default_rng(3)
+    codes = rng.integers(LEAST, 32768, (n * steps, 2)).astype(np.int16)
+    offset = np.arange(n + 1) * steps
+    scale, base = (rng.uniform(1e-5, 2e-5, (n, 2)).astype(np.float32) for _ in range(2))
+    within = np.arange(0, steps - 9, 10)
+    start = (offset[:-1, None] + within).ravel()
+    low, high = np.repeat(offset[:-1], len(within)), np.repeat(offset[1:] - 10, len(within))
+    labels = rng.integers(0, 3, n * steps).astype(np.int8)
+    series = CodedSeries(codes, offset, scale, base)
+    options = {"jitter": jitter, "low": low, "high": high, "step_label": labels}
+    return WindowView(series, start, 10, **options)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2, 0.01])
+def test_a_series_beyond_its_budget_is_visited_in_blocks_and_none_of_it_is_left_out(share):
+    view = many_episodes()
+    y = np.zeros(len(view), np.int64)
+    resident = Batches(view, view.series, y, CPU, batch_size=7)
+    budget = int(share * view.series.codes.nbytes)
+    blocks = Batches(view, view.series, y, CPU, batch_size=7, budget=budget)
+    assert resident.resident
+    assert not blocks.resident
+    epochs = [epoch_of(blocks, generator(seed)) for seed in (0, 0, 1)]
+    assert windows_of(epochs[0]) == windows_of(epoch_of(resident, generator(0)))
+    one, again, other = (torch.cat([x for x, _ in epoch]) for epoch in epochs)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    for (x, _), (wanted, _) in zip(blocks.in_order(), resident.in_order(), strict=True):
+        assert torch.equal(x, wanted)
+
+
+def test_blocks_stay_within_a_third_of_the_budget_but_for_one_episode():
+    view = many_episodes()
+    nbytes = view.series.codes.nbytes
+    batches = Batches(view, view.series, None, CPU, batch_size=7, budget=nbytes // 2)
+    sizes = {batch.series.steps.nbytes for batch in batches.shuffled(generator())}
+    assert len({id(batch.series) for batch in batches.shuffled(generator())}) >= 4
+    assert max(sizes) <= nbytes // 6 + nbytes // 12
+
+
+def test_features_beyond_their_budget_are_visited_in_blocks_too():
+    X = np.arange(40, dtype=np.float32).reshape(40, 1, 1) / 40
+    view = WindowView.from_array(X)
+    batches = Batches(view, view.series, np.arange(40), CPU, batch_size=8, budget=60)
+    epoch = epoch_of(batches, generator())
+    assert sorted(torch.cat([x[:, 0, 0] for x, _ in epoch]).tolist()) == X.ravel().tolist()
+    for x, y in epoch:
+        assert (x[:, 0, 0] * 40).round().long().tolist() == y.tolist()
+
+
+def test_balanced_batches_draw_classes_evenly_and_cases_of_a_class_evenly():
+    y = np.array([0] * 90 + [2] * 9 + [5])
+    X = np.arange(100, dtype=np.float32).reshape(100, 1, 1) / 100
+    view = WindowView.from_array(X)
+    batches = Batches(view, view.series, y, CPU, batch_size=100, balanced=True)
+    source = generator()
+    drawn = [epoch_of(batches, source)[0] for _ in range(300)]
+    labels = torch.cat([labels for _, labels in drawn])
+    share = torch.bincount(labels).float() / len(labels)
+    assert share[[0, 2, 5]].tolist() == pytest.approx([1 / 3] * 3, abs=0.01)
+    cases = (torch.cat([x[:, 0, 0] for x, _ in drawn]) * 100).round().long()
+    assert (torch.from_numpy(y)[cases] == labels).all()
+    assert (torch.bincount(cases[labels == 0], minlength=90) > 60).all()
+
+
+def test_an_epoch_is_the_same_however_far_the_one_before_was_followed():
+    view = many_episodes()
+    batches = Batches(view, view.series, None, CPU, batch_size=7)
+    whole, broken = generator(), generator()
+    epoch_of(batches, whole)
+    next(batches.shuffled(broken))
+    one, other = epoch_of(batches, whole), epoch_of(batches, broken)
+    assert all(torch.equal(x, z) for (x, _), (z, _) in zip(one, other, strict=True))
+
+
+def test_a_block_of_which_no_case_is_drawn_makes_no_batch():
+    view = many_episodes(jitter=0)
+    y = np.zeros(len(view), np.int64)
+    y[:2], y[40:] = 1, 2
+    options = {"batch_size": 7, "balanced": True, "budget": view.series.codes.nbytes // 20}
+    batches = Batches(view, view.series, y, CPU, **options)
+    drawn = [[len(batch) for batch in batches.shuffled(generator(seed))] for seed in range(9)]
+    assert all(min(sizes) > 0 and sum(sizes) == len(view) for sizes in drawn)
+
+
+def test_overlapping_windows_of_a_plain_series_stay_whole_in_blocks():
+    """Ten steps a window and six windows, as if they stood side by side."""
+    view = WindowView(np.arange(60, dtype="f4")[:, None] / 60, np.array([0, 5, 11, 17, 30, 50]), 10)
+    y = np.arange(6)
+    resident, blocks = (
+        Batches(view, view.series, y, CPU, batch_size=8, budget=budget) for budget in (None, 80)
+    )
+    assert not blocks.resident
+    epochs = [windows_of(epoch_of(batches, generator())) for batches in (resident, blocks)]
+    assert epochs[0] == epochs[1]
+
+
+@pytest.mark.parametrize("jitter", [0, 5])
+def test_a_case_loses_the_same_sources_and_moves_the_same_way_in_blocks(jitter):
+    view = many_episodes(jitter=jitter)
+    groups, chances = {"a": [0], "b": [1]}, {"a": 0.5, "b": 0.3}
+    dropout = SourceDropout(groups, chances, torch.full((2,), torch.nan), CPU)
+    y = np.zeros(len(view), np.int64)
+    resident, blocks = (
+        Batches(view, view.series, y, CPU, batch_size=7, dropout=dropout, budget=budget)
+        for budget in (None, view.series.codes.nbytes // 4)
+    )
+    epochs = [windows_of(epoch_of(batches, generator())) for batches in (resident, blocks)]
+    assert epochs[0] == epochs[1]
