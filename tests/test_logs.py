@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from cis490.errors import Cis490Error
-from cis490.logs import MILESTONE, Terminal, job, logger
+from cis490.logs import MILESTONE, LiveTerminal, Terminal, job, logger
 
 
 def test_a_known_error_is_one_line_and_exit_code_1(tmp_path, capsys):
@@ -36,3 +36,14 @@ def test_long_work_is_seen_now_and_then(monkeypatch, capsys):
         now[0] = float(second)
         terminal.handle(logging.makeLogRecord({"msg": f"epoch {second}", "levelno": logging.INFO}))
     assert capsys.readouterr().err == "train/cnn: epoch 5\ntrain/cnn: epoch 10\n"
+
+
+def test_on_a_terminal_of_its_own_one_line_is_rewritten_and_milestones_stay(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "10")
+    terminal = LiveTerminal()
+    for level, text in ((logging.INFO, "epoch 1 of 60"), (MILESTONE, "seed 42: 0.81 of 1")):
+        terminal.handle(logging.makeLogRecord({"msg": text, "levelno": level}))
+    terminal.handle(logging.makeLogRecord({"msg": "epoch 1", "levelno": logging.INFO}))
+    terminal.close()
+    new = "\r\x1b[K"
+    assert capsys.readouterr().err == (f"epoch 1 o{new}seed 42: 0.81 of 1\nepoch 1{new}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -20,10 +21,15 @@ MILESTONE: Final = 25
 logging.addLevelName(MILESTONE, "MILESTONE")
 
 _QUIET_S = 5.0
+_ERASE: Final = "\x1b[K"  # from the cursor to the end of the line
 
 
 class Terminal(logging.StreamHandler):
-    """Shows milestones, and of the rest one line each few seconds, so that long work is seen."""
+    """Shows milestones, and of the rest one line each few seconds, so that long work is seen.
+
+    Args:
+        job: whose lines they are, told for jobs that run side by side.
+    """
 
     def __init__(self, job: str) -> None:
         super().__init__()
@@ -41,6 +47,37 @@ class Terminal(logging.StreamHandler):
         """The message; what is no milestone says whose it is, for jobs run side by side."""
         text = record.getMessage()
         return text if record.levelno >= MILESTONE else f"{self.job}: {text}"
+
+
+class LiveTerminal(logging.StreamHandler):
+    """Shows milestones, and under them the latest of all other messages, on one line rewritten.
+
+    For a terminal that no other job writes to; `close` takes the line away.
+    """
+
+    _shown = False  # whether the line is there
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a milestone to stay, anything else until the next record comes."""
+        self._clear()
+        text = record.getMessage()
+        if record.levelno >= MILESTONE:
+            self.stream.write(f"{text}\n")
+        else:
+            self.stream.write(text[: shutil.get_terminal_size().columns - 1])
+            self._shown = True
+        self.flush()
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._clear()
+        super().close()
+
+    def _clear(self) -> None:
+        if self._shown:
+            self.stream.write(f"\r{_ERASE}")
+            self.flush()
+            self._shown = False
 
 
 @contextmanager
