@@ -12,6 +12,18 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Final
+
+# Below src/cis490: what decides what a model learns, and what it says.
+LEARNING: Final = (
+    "channels.py",
+    "compiled.py",
+    "hardware.py",
+    "schema.py",
+    "models",
+    "training",
+    "windows",
+)
 
 
 def code_hash(paths: Iterable[Path]) -> str:

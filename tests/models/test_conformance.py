@@ -1,14 +1,16 @@
-"""What every architecture in the registry must do: one that is registered is tested."""
+"""What every model in the registry must do: one that is registered is tested."""
 
+import json
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
-from cis490.errors import Cis490Error
+from cis490.errors import Cis490Error, ConfigError, FormatError
 from cis490.models import (
     ARCHITECTURES,
+    BASELINES,
     CodedSeries,
     Columns,
     InputError,
@@ -19,7 +21,8 @@ from cis490.models import (
 from cis490.windows.codes import LEAST, MISSING, STEPS
 from tests.models.problems import QUICK, make_problem
 
-pytestmark = pytest.mark.parametrize("name", ARCHITECTURES)
+NETWORKS = ("mlp", "cnn", "gru", "lstm", "transformer")
+pytestmark = pytest.mark.parametrize("name", [*ARCHITECTURES, *BASELINES])
 EXTREMES = ((np.min, np.inf), (np.max, -np.inf))
 BRIEF = replace(QUICK, epochs=1)
 
@@ -73,10 +76,77 @@ def test_any_number_of_channels_steps_and_classes(name, n_channels, n_timepoints
     assert np.isfinite(model.embed(problem.X_val)).all()
 
 
+def an_override(name):
+    """A number among the options that differs from the small preset's."""
+    small = get_class(name).presets["small"]
+    option = next(key for key, value in small.items() if isinstance(value, int))
+    return option, small[option] + 1
+
+
+def test_the_presets_have_the_same_options_of_the_same_types(name):
+    presets = get_class(name).presets
+    assert {"small", "large"} <= set(presets)
+    kinds = [{key: type(value) for key, value in each.items()} for each in presets.values()]
+    assert all(kind == kinds[0] for kind in kinds)
+    for preset, entries in presets.items():
+        assert create(name, 2, preset=preset).options == entries
+
+
+def test_a_model_is_as_its_options_say_and_rebuilt_without_its_presets_name(name):
+    problem = make_problem(n=60)
+    option, value = an_override(name)
+    model = fitted_to(name, problem.X, problem.y, 3, options={option: value})
+    assert model.options == get_class(name).presets["small"] | {option: value}
+    description, arrays = model.state()
+    description = json.loads(json.dumps(description))
+    rebuilt = get_class(name).from_state(description, arrays)
+    assert rebuilt.options == model.options
+    assert np.array_equal(rebuilt.predict_proba(problem.X), model.predict_proba(problem.X))
+
+
+def test_the_large_preset_learns_saves_and_is_larger(name):
+    problem = make_problem(n=40)
+    settings = replace(QUICK, epochs=2)
+    options = {"rounds_blind": 3} if name == "gbt" else {}
+    model = fitted_to(name, problem.X, problem.y, 3, settings, preset="large", options=options)
+    rebuilt = get_class(name).from_state(*model.state())
+    assert np.array_equal(rebuilt.predict_proba(problem.X), model.predict_proba(problem.X))
+    if name in NETWORKS:
+        assert model.n_parameters > 5 * fitted_to(name, problem.X, problem.y, 3).n_parameters
+
+
+def test_options_that_cannot_be_are_refused_in_words(name):
+    option, _ = an_override(name)
+    decimals = [k for k, v in get_class(name).presets["small"].items() if isinstance(v, float)]
+    wrong = [
+        ({"preset": "huge"}, "no preset huge; there are small, large"),
+        ({"options": {"widht": 3}}, f"no option widht; there are .*{option}"),
+        ({"options": {option: "3"}}, f"option {option} is '3'; it must be of type int"),
+        ({"options": {option: True}}, f"option {option} is True; it must be of type int"),
+        ({"options": {option: 0}}, f"option {option} is 0; it must be at least 1"),
+    ]
+    for decimal in decimals[:1]:
+        wrong.append(({"options": {decimal: float("nan")}}, f"option {decimal} is nan"))
+        wrong.append(({"options": {decimal: -0.1}}, f"option {decimal} is -0.1"))
+    for arguments, message in wrong:
+        with pytest.raises(ConfigError, match=message):
+            create(name, 3, **arguments)
+
+
+def test_a_description_without_this_versions_options_is_refused(name):
+    problem = make_problem(n=60)
+    description, arrays = fitted_to(name, problem.X, problem.y, 3).state()
+    older = {key: value for key, value in description.items() if key != "options"}
+    more = description | {"options": {**description["options"], "unheard": 1}}
+    for changed in (older, more):
+        with pytest.raises(FormatError, match="train again"):
+            get_class(name).from_state(changed, arrays)
+
+
 @pytest.mark.parametrize("n_channels", [31, 46])
 def test_the_networks_stay_small(name, n_channels):
     problem = make_problem(n_channels, 100, 5, n=20)
-    if name != "gbt":
+    if name in NETWORKS:
         assert fitted_to(name, problem.X, problem.y, 5).n_parameters <= 150_000
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cis490.models import Columns, FitSettings, InputError, create
-from cis490.models.gbt import masked_copies
+from cis490.models.gbt import _class_weights, masked_copies
 from tests.conftest import ROOT
 from tests.models.problems import QUICK, make_problem
 
@@ -88,3 +88,9 @@ def test_a_problem_of_three_dimensions_is_summarised_for_the_tabular():
     problem = make_problem(n=40)
     model = create("mlp", 3, settings=QUICK).fit(problem.X, problem.y)
     assert len(model.state()[1]["standardiser.mean"]) == 7 * 6
+
+
+def test_a_class_that_training_lacks_does_not_decide_when_trees_stop():
+    """Val's cases of it weigh nothing where sampling would never have drawn one."""
+    counts = _class_weights(np.array([0, 0, 0, 1]), 3, "balanced")
+    assert counts.tolist() == pytest.approx([4 / 6, 2, 0])

@@ -7,7 +7,7 @@ import safetensors.numpy
 
 from cis490 import files
 from cis490.errors import FormatError, SchemaMismatch
-from cis490.models import ARCHITECTURES, FitSettings, create
+from cis490.models import ARCHITECTURES, FitSettings, create, get_class
 from cis490.schema import Schema
 from cis490.training.checkpoint import KIND, VERSION, load_model, read_description, save_model
 from tests.models.problems import make_problem
@@ -26,6 +26,9 @@ def save(folder, name="mlp"):
         "architecture": name,
         "mode": "realistic",
         "schema_sha256": SCHEMA.sha256,
+        "fit_sha256": "f",
+        "n_windows": {"train": 40, "val": 0},
+        "best_seed": 7,
         "settings": {"threads": 1},
         "seeds": [
             {"seed": 7, "status": "ok"},
@@ -149,7 +152,11 @@ def test_a_damaged_description_is_refused(tmp_path, text):
 def test_the_description_alone_tells_how_to_rebuild_the_model(tmp_path):
     save(tmp_path, "cnn")
     content = json.loads((tmp_path / "model.json").read_text())
-    assert content["seeds"][0]["model"] == {"n_classes": 3, "input_shape": [7, 33]}
+    assert content["seeds"][0]["model"] == {
+        "n_classes": 3,
+        "input_shape": [7, 33],
+        "options": dict(get_class("cnn").presets["small"]),
+    }
     assert content["seeds"][1] == {
         "seed": 8,
         "status": "failed",

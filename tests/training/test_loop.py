@@ -1,20 +1,24 @@
+"""The loop: what its history tells, which weights it keeps, when it stops, what a collapse does."""
+
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from cis490.errors import ConfigError
 from cis490.models import FitSettings
 from cis490.models.views import WindowView
 from cis490.training import loop
 from cis490.training.batches import Batches
-from cis490.training.device import deterministic, resolve_device, seeded
-from cis490.training.loop import TrainingFailed, train_network, weighted_cross_entropy
-from cis490.training.schedule import learning_rate_factor
+from cis490.training.collapse import RUNGS, Collapse, Kind, Ladder, Monitor
+from cis490.training.loop import AnotherSeed, Judged, TrainingFailed, judge, train_network
+from cis490.training.losses import Loss
+from cis490.training.run import Run
+from cis490.training.schedule import EarlyStopping, learning_rate_factor
+from cis490.training.state import Kept, State
+from cis490.training.step import Stepper
 
 CPU = torch.device("cpu")
-WEIGHTS = torch.ones(2)
+GOOD = Judged(1.0, 0.5, np.array([10, 10]), np.array([10, 10]), 1.0)
 
 
 def batches(n=20, seed=0, batch_size=10):
@@ -29,53 +33,53 @@ def network():
     return nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
 
 
-def run(net=None, train=None, val=None, **settings):
-    net = network() if net is None else net
-    train = batches() if train is None else train
-    options = FitSettings(**{"epochs": 3, **settings})
-    return train_network(net, train, val, WEIGHTS, options, torch.Generator().manual_seed(0))
+def state_of(net, patience=8, clip_norm=1.0):
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+    counts = np.array([10, 10])
+    loss = Loss(np.arange(20) % 2, 2, FitSettings())
+    stepper = Stepper(
+        net, optimizer, loss, precision="float32", clip_norm=clip_norm, micro_batch=100
+    )
+    options = {"batch_size": 10, "warm_up_steps": 1, "chance": float(np.log(2))}
+    monitor = Monitor(counts=counts, weights=np.ones(2), **options)
+    source = torch.Generator().manual_seed(0)
+    return State(net, stepper, monitor, EarlyStopping(patience), source, 1, [])
 
 
-def test_gradients_are_unscaled_then_clipped_then_applied(monkeypatch):
-    calls = []
-
-    def note(owner, name):
-        original = getattr(owner, name)
-
-        def noting(*args, **kwargs):
-            calls.append(name)
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, noting)
-
-    for name in ("scale", "unscale_", "step", "update"):
-        note(torch.amp.GradScaler, name)
-    note(nn.utils, "clip_grad_norm_")
-    run(epochs=1)
-    assert calls == ["scale", "unscale_", "clip_grad_norm_", "step", "update"] * 2
+def run(net=None, train=None, val=None, *, epochs=3, rate=0.001, ladder=None, rows=None, **options):
+    state = state_of(network() if net is None else net, **options)
+    train_network(
+        state,
+        batches() if train is None else train,
+        val,
+        rate=rate,
+        epochs=epochs,
+        ladder=ladder or Ladder(42),
+        run=Run(listen=(rows if rows is not None else []).append),
+        kept=Kept(None, ""),
+    )
+    return state
 
 
-def test_clipping_bounds_the_gradient_that_the_optimiser_sees(monkeypatch):
-    norms = []
-    step = torch.optim.AdamW.step
+def judging(monkeypatch, outcomes):
+    """Let val's loss and macro F1 be these, one after another."""
+    told = iter(outcomes)
 
-    def noting(self, *args, **kwargs):
-        grads = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
-        norms.append(torch.cat(grads).norm().item())
-        return step(self, *args, **kwargs)
+    def judged(*_):
+        loss, f1 = next(told)
+        return GOOD._replace(loss=loss, f1=f1)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
-    history, _ = run(clip_norm=1e-3)
-    assert max(norms) <= 1.001e-3
-    assert min(row["grad_norm"] for row in history) > 1e-2
+    monkeypatch.setattr(loop, "judge", judged)
 
 
-def test_the_history_tells_steps_rates_and_losses():
-    history, best = run(val=batches(seed=1), epochs=4, learning_rate=0.5)
-    assert [row["step"] for row in history] == [2, 4, 6, 8]
-    rates = [0.5 * learning_rate_factor(row["step"] - 1, 8) for row in history]
-    assert [row["learning_rate"] for row in history] == rates
-    assert list(history[0]) == [
+def test_the_history_tells_steps_rates_and_losses_and_so_does_the_listener():
+    rows = []
+    state = run(val=batches(seed=1), epochs=4, rate=0.5, rows=rows)
+    assert [row["step"] for row in state.history] == [2, 4, 6, 8]
+    rates = [0.5 * learning_rate_factor(row["step"] - 1, 8) for row in state.history]
+    assert [row["learning_rate"] for row in state.history] == rates
+    assert list(state.history[0]) == [
+        "attempt",
         "epoch",
         "step",
         "train_loss",
@@ -83,125 +87,178 @@ def test_the_history_tells_steps_rates_and_losses():
         "val_macro_f1",
         "learning_rate",
         "grad_norm",
+        "skipped_steps",
     ]
-    assert best in range(1, 5)
+    assert state.best_epoch in range(1, 5)
+    assert rows == state.history
+
+
+def test_the_norm_of_the_history_is_that_of_before_clipping():
+    state = run(clip_norm=1e-3)
+    assert min(row["grad_norm"] for row in state.history) > 1e-2
 
 
 def test_the_weights_that_were_best_on_val_are_kept(monkeypatch):
     net, seen = network(), []
     scores = iter([(1.0, 0.2), (1.0, 0.9), (1.0, 0.5), (0.5, 0.9), (2.0, 0.9)])
 
-    def evaluate(net, *_):
+    def judged(net, *_):
         seen.append([p.detach().clone() for p in net.parameters()])
-        return next(scores)
+        loss, f1 = next(scores)
+        return GOOD._replace(loss=loss, f1=f1)
 
-    monkeypatch.setattr(loop, "evaluate", evaluate)
-    _, best = run(net, val=batches(), epochs=5, learning_rate=0.1)
-    assert best == 4  # as good as epoch 2, at a lower loss
+    monkeypatch.setattr(loop, "judge", judged)
+    assert run(net, val=batches(), epochs=5, rate=0.1).best_epoch == 4  # lower loss than epoch 2
     for kept, then, last in zip(net.parameters(), seen[3], seen[4], strict=True):
         assert torch.equal(kept, then)
         assert not torch.equal(kept, last)
 
 
 def test_training_stops_when_patience_is_exhausted(monkeypatch):
-    monkeypatch.setattr(loop, "evaluate", lambda *_: (1.0, 0.5))
-    history, best = run(train=batches(n=100, batch_size=1), val=batches(), epochs=20, patience=2)
-    assert [row["step"] for row in history] == [100, 200, 300, 400, 500]
-    assert best == 1
+    judging(monkeypatch, [(1.0, 0.5)] * 20)
+    state = run(train=batches(n=100, batch_size=1), val=batches(), epochs=20, patience=2)
+    assert [row["step"] for row in state.history] == [100, 200, 300, 400, 500]
+    assert state.best_epoch == 1
 
 
 def test_without_val_training_runs_to_its_end():
-    history, best = run(epochs=5, patience=1)
-    assert len(history) == best == 5
+    state = run(epochs=5, patience=1)
+    assert len(state.history) == state.best_epoch == 5
+
+
+def test_judging_is_the_loss_and_macro_f1_of_all_cases_together():
+    net = network()
+    cases, loss = batches(700), Loss(np.arange(20) % 2, 2, FitSettings())
+    judged = judge(net, cases, loss)
+    x = torch.cat([x for x, _ in cases.in_order()])
+    logits, y = net(x), torch.arange(700) % 2
+    assert judged.loss == pytest.approx(loss(logits, y).item(), rel=1e-5)
+    assert judged.spread == pytest.approx(logits.std(0, correction=0).max().item(), rel=1e-5)
+    assert judged.truth.tolist() == [350, 350]
+    assert judged.predicted.sum() == 700
 
 
 class _Breaks(nn.Module):
-    def __init__(self):
+    """Gives NaN in the calls that it is told to; dropping out nothing, so calls are steps."""
+
+    def __init__(self, *calls):
         super().__init__()
-        self.layer, self.calls = nn.Linear(1, 2), 0
+        self.layer, self.at, self.calls = nn.Linear(1, 2), calls, 0
 
     def forward(self, x):
         self.calls += 1
-        return self.layer(x[:, 0]) * (float("nan") if self.calls == 4 else 1)
+        return self.layer(x[:, 0]) * (float("nan") if self.calls in self.at else 1)
 
 
-def test_a_loss_that_is_not_finite_fails_with_epoch_and_step():
-    with pytest.raises(TrainingFailed, match="training loss is nan at epoch 2, step 4"):
-        run(_Breaks())
+def test_after_a_collapse_training_goes_on_from_the_best_weights_with_an_optimiser_that_forgot():
+    torch.manual_seed(0)
+    ladder = Ladder(42)
+    state = run(_Breaks(4), epochs=4, ladder=ladder)
+    assert [event["action"] for event in ladder.events] == ["restore"]
+    assert (ladder.events[0]["kind"], ladder.events[0]["step"]) == ("non_finite_loss", 4)
+    assert state.history[1]["train_loss"] is None
+    assert state.history[2]["train_loss"] < 2
+    assert state.best_epoch == 4
+    assert all(p.isfinite().all() for p in state.net.parameters())
+    (moment,) = {int(m["step"]) for m in state.stepper.optimizer.state.values()}
+    assert moment == 4  # two epochs since then
+    assert state.monitor.state()["seen"] == 4  # its windows hold nothing of before
 
 
-def test_a_val_loss_that_is_not_finite_fails_too(monkeypatch):
-    monkeypatch.setattr(loop, "evaluate", lambda *_: (float("inf"), 0.5))
-    with pytest.raises(TrainingFailed, match="validation loss is inf at epoch 1"):
-        run(val=batches())
+def test_a_scale_that_collapsed_begins_anew_with_the_weights():
+    state = state_of(network())
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    state.stepper.scaler = scaler
+    state = State(
+        state.net, state.stepper, state.monitor, state.stopping, state.generator, 1, state.history
+    )
+    scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**-30})
+    state.go_back()
+    assert scaler.get_scale() == 1024
+
+
+def test_the_second_collapse_halves_the_rate_of_what_follows():
+    torch.manual_seed(0)
+    ladder = Ladder(42)
+    state = run(_Breaks(2, 4), epochs=4, rate=0.5, ladder=ladder)
+    assert [event["action"] for event in ladder.events] == ["restore", "halve"]
+    factors = [row["learning_rate"] / 0.5 for row in state.history]
+    shares = [learning_rate_factor(row["step"] - 1, 8) for row in state.history]
+    assert factors == pytest.approx([shares[0], shares[1], shares[2] / 2, shares[3] / 2])
+
+
+def test_a_collapse_at_every_rung_asks_for_another_seed_and_then_fails():
+    ladder, always = Ladder(42), range(1, 1000)
+    with pytest.raises(AnotherSeed, match="the training loss is nan"):
+        run(_Breaks(*always), epochs=60, ladder=ladder)
+    assert len(ladder.events) == len(RUNGS) + 1
+    with pytest.raises(TrainingFailed, match="the training loss is nan"):
+        run(_Breaks(*always), epochs=60, ladder=ladder)
+    assert ladder.outcome == "failed"
+
+
+def test_a_training_without_one_good_epoch_fails_though_rungs_were_left():
+    with pytest.raises(TrainingFailed, match="not one of 2 epochs ended without a collapse"):
+        run(_Breaks(*range(1, 1000)), epochs=2)
+
+
+def test_a_val_loss_that_is_not_finite_is_a_collapse_too(monkeypatch):
+    judging(monkeypatch, [(1.0, 0.5), (float("inf"), 0.9), (0.9, 0.5)])
+    ladder = Ladder(42)
+    state = run(val=batches(), ladder=ladder)
+    assert [event["kind"] for event in ladder.events] == ["non_finite_loss"]
+    assert state.history[1]["val_loss"] is None
+    assert state.best_epoch == 3
+
+
+def test_a_collapse_within_an_epoch_ends_the_epoch_soon():
+    """Steps are looked at some at a time, and a long epoch must not go on for nothing."""
+    torch.manual_seed(0)
+    net = _Breaks(30)
+    run(net, batches(n=2000), epochs=2)
+    assert net.calls == 2 * loop.LOOK + 200
+
+
+def test_what_the_monitor_sees_does_not_depend_on_when_it_looks(monkeypatch):
+    seen = []
+
+    class Noting(Monitor):
+        def steps(self, epoch, step, losses, norms, skipped, tables):
+            seen.append((losses, norms, tables.sum(0)))
+            return super().steps(epoch, step, losses, norms, skipped, tables)
+
+    sums = []
+    for look in (1, 3, 25):
+        seen.clear()
+        monkeypatch.setattr(loop, "LOOK", look)
+        monkeypatch.setattr("tests.training.test_loop.Monitor", Noting)
+        run(train=batches(n=70), epochs=1)
+        sums.append([np.concatenate([s[i] for s in seen]) for i in (0, 1)])
+        assert sum(s[2] for s in seen).sum() == 70
+    for one in sums[1:]:
+        assert np.array_equal(one, sums[0])
+
+
+def test_another_kind_of_collapse_within_val_counts_as_well(monkeypatch):
+    collapse = Collapse(Kind.ONE_CLASS, 1, 2, "one class", {})
+    told = iter([collapse, None, None])
+    monkeypatch.setattr(Monitor, "epoch", lambda *_: next(told))
+    ladder = Ladder(42)
+    assert run(val=batches(), ladder=ladder).best_epoch > 1
+    assert len(ladder.events) == 1
 
 
 def test_weights_that_are_not_finite_are_never_kept(monkeypatch):
     """Without val nothing else would look at what the last step did."""
     step = torch.optim.AdamW.step
+    left = iter(range(5))
 
     def explode(self, *arguments, **options):
         step(self, *arguments, **options)
-        for group in self.param_groups:
-            for parameter in group["params"]:
+        if next(left, None) is None:  # the sixth step is the last one of three epochs
+            for parameter in self.param_groups[0]["params"]:
                 parameter.data.fill_(float("inf"))
 
     monkeypatch.setattr(torch.optim.AdamW, "step", explode)
-    monkeypatch.setattr(loop, "_finite", lambda loss, *_: float(loss.detach()))
-    with pytest.raises(TrainingFailed, match="weights are not finite"):
+    with pytest.raises(TrainingFailed, match="weights are not finite after epoch 3"):
         run()
-
-
-def test_the_loss_is_torchs_weighted_cross_entropy():
-    logits, y = torch.randn(8, 3), torch.tensor([0, 1, 2, 2, 1, 0, 0, 1])
-    weights = torch.tensor([0.5, 2.0, 0.0])
-    wanted = F.cross_entropy(logits, y, weight=weights)
-    torch.testing.assert_close(weighted_cross_entropy(logits, y, weights), wanted)
-
-
-def test_a_batch_of_weightless_classes_has_loss_zero_not_nan():
-    loss = weighted_cross_entropy(torch.randn(2, 2), torch.tensor([1, 1]), torch.tensor([1.0, 0]))
-    assert loss.item() == 0
-
-
-def test_cuda_where_there_is_none_is_refused_in_words(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device("auto") == resolve_device("cpu") == CPU
-    with pytest.raises(ConfigError, match=r"training\.device is cuda, but"):
-        resolve_device("cuda")
-    with pytest.raises(ConfigError, match="tpu is not one of auto, cpu, cuda"):
-        resolve_device("tpu")
-
-
-def test_auto_takes_cuda_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert resolve_device("auto").type == resolve_device("cuda").type == "cuda"
-    assert resolve_device("cpu") == CPU
-
-
-def test_the_callers_random_state_threads_and_algorithms_come_back():
-    torch.manual_seed(1)
-    wanted = torch.rand(3)
-    torch.manual_seed(1)
-    threads = torch.get_num_threads()
-    with deterministic(1), seeded(7, CPU):
-        assert torch.are_deterministic_algorithms_enabled()
-        torch.rand(5)
-    assert torch.equal(torch.rand(3), wanted)
-    assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_network_trains_on_cuda_and_predicts_what_the_cpu_predicts():
-    from cis490.models import create, get_class
-    from tests.models.problems import QUICK, make_problem
-
-    problem = make_problem()
-    for name in ("mlp", "cnn", "gru", "lstm", "transformer"):
-        settings = FitSettings(**{**vars(QUICK), "device": "cuda"})
-        model = create(name, 3, settings=settings).fit(problem.X, problem.y)
-        rebuilt = get_class(name).from_state(*model.state())
-        there, here = (m.predict_proba(problem.X_val) for m in (model, rebuilt))
-        np.testing.assert_allclose(there, here, atol=1e-2)
-        assert (here.argmax(1) == problem.y_val).mean() > 0.85

@@ -55,3 +55,8 @@ def test_macro_f1_is_scikit_learns_over_the_classes_of_the_truth():
         y, predicted = rng.choice([0, 2, 3], 30), rng.integers(0, 5, 30)
         wanted = f1_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)
         assert macro_f1(y, predicted, 5) == pytest.approx(wanted)
+
+
+def test_steps_beyond_the_total_learn_nothing():
+    """A series visited in blocks makes more batches an epoch than were reckoned with."""
+    assert [learning_rate_factor(step, 100) for step in (100, 120, 195)] == pytest.approx([0] * 3)

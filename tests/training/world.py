@@ -10,7 +10,7 @@ from cis490.channels import CHANNELS, PHASES
 from cis490.config import resolve
 from cis490.schema import Schema, feature_names
 from cis490.training.predict import predict
-from cis490.training.train import train
+from cis490.training.train import Places, train
 from cis490.windows.codes import encode
 from cis490.windows.features import summarise
 from cis490.windows.shards import TensorShard, write_tensors
@@ -54,9 +54,19 @@ class World:
     def tensors(self) -> list[Path]:
         return sorted((self.root / "tensors").glob("*.safetensors"))
 
-    def train(self, architecture: str, mode: str = "realistic", *, seeds=(42,), **training) -> Path:
+    def train(
+        self,
+        architecture: str,
+        mode: str = "realistic",
+        *,
+        seeds=(42,),
+        config=None,
+        places=None,
+        tuning: Path | None = None,
+        **training,
+    ) -> Path:
         """Train and return the model's folder."""
-        settings = {"epochs": 2, "batch_size": 16, **training}
+        settings = {"epochs": 2, "batch_size": 16, "learning_rate": 0.001, **training}
         out = self.root / "models" / f"{architecture}_{mode}"
         train(
             architecture,
@@ -65,8 +75,11 @@ class World:
             fit_file=self.root / "fit.parquet",
             features=self.features,
             tensors=self.tensors,
-            config=resolve({"seeds": list(seeds), "training": settings}),
+            config=resolve({"seeds": list(seeds), "training": settings, **(config or {})}),
+            code="code",
             out=out,
+            places=places or Places(),
+            tuning=tuning,
         )
         return out
 

@@ -5,8 +5,11 @@ from cis490.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
-    from cis490.training.train import train
+    from cis490.training.train import Places, train
 
+    model = (
+        f"{snakemake.wildcards.split}/{snakemake.wildcards.architecture}_{snakemake.wildcards.mode}"
+    )
     train(
         snakemake.wildcards.architecture,
         snakemake.wildcards.mode,
@@ -15,5 +18,8 @@ with job(snakemake.log[0]):
         features=snakemake.input.features,
         tensors=snakemake.input.tensors,
         config=snakemake.config,
+        code=snakemake.params.code,
         out=Path(snakemake.output.model).parent,
+        places=Places.under(Path("results"), model, snakemake.config),
+        tuning=snakemake.input.tuning or None,
     )

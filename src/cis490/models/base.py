@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self, final
 
 import numpy as np
 
-from cis490.errors import Cis490Error
+from cis490.errors import Cis490Error, FormatError
+from cis490.models.options import Presets, resolve_options
 from cis490.models.views import CodedSeries, WindowView
+from cis490.training.run import Run
 
 
 class InputError(Cis490Error, ValueError):
@@ -22,6 +24,13 @@ class FitSettings:
     """How to train; the names are those under `training` in config.yaml, which says why.
 
     Attributes:
+        micro_batch: cases whose gradients are computed at once; "auto": as many as fit.
+        learning_rate: the peak; "auto": what a range test suggests (`training.finder`).
+        precision: of the networks' arithmetic, a name in `training.step.TYPES`; "auto": what suits
+            the device.
+        deterministic: on a card, only algorithms that give the same bits each time.
+        imbalance: one of `training.losses.IMBALANCE`.
+        focal_gamma, label_smoothing: of the focal loss and of label smoothing, where chosen.
         source_dropout: chance that a whole source is hidden from a training case, by its name in
             `Columns.groups`; names without columns are passed over.
     """
@@ -30,10 +39,16 @@ class FitSettings:
     epochs: int = 60
     patience: int = 8
     batch_size: int = 64
-    learning_rate: float = 0.001
+    micro_batch: int | str = "auto"
+    learning_rate: float | str = "auto"
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    precision: str = "auto"
+    deterministic: bool = True
     threads: int = 1
+    imbalance: str = "weighted"
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.1
     source_dropout: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -68,6 +83,25 @@ class Columns:
         return cls(flags, absent, np.arange(n_columns), dict(groups or {}))
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Checked training data, as an architecture made it ready; every seed trains on the same.
+
+    Attributes:
+        n_cases: of training.
+        input_shape: of a case, as the caller gave it.
+        absent: (n_columns,) what a column reads where its channel was not measured.
+        unseen: (n_columns,) bool, columns of channels that training never saw.
+        data: what `Classifier._prepare` made.
+    """
+
+    n_cases: int
+    input_shape: tuple[int, ...]
+    absent: np.ndarray
+    unseen: np.ndarray
+    data: Any
+
+
 class Classifier(ABC):
     """A classifier of (n_cases, n_channels, n_timepoints) arrays, NaN where missing.
 
@@ -81,9 +115,16 @@ class Classifier(ABC):
         seed: of everything random.
         settings: how to train.
         columns: what is known of X's columns; by default nothing (`Columns.plain`).
+        preset: a name in `presets`: `small` for tens of episodes, `large` for tens of thousands.
+        options: entries of the preset to override; the result is the attribute `options`.
+
+    Raises:
+        InputError: fewer than two classes.
+        ConfigError: no such preset or option, or an option of another type or out of range.
     """
 
     tabular: ClassVar[bool] = False
+    presets: ClassVar[Presets]
 
     def __init__(
         self,
@@ -92,6 +133,8 @@ class Classifier(ABC):
         seed: int = 42,
         settings: FitSettings | None = None,
         columns: Columns | None = None,
+        preset: str = "small",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         if n_classes < 2:
             raise InputError(f"n_classes is {n_classes}; a classifier needs at least 2")
@@ -99,8 +142,11 @@ class Classifier(ABC):
         self.seed = seed
         self.settings = settings or FitSettings()
         self.columns = columns
+        self.options = resolve_options(type(self).__name__, self.presets, preset, options)
         self.history: list[dict[str, float | int | None]] = []  # a row an epoch, after fit
         self.best_epoch = 0  # the one whose weights were kept, from 1
+        self.events: list[dict[str, Any]] = []  # collapses and what was done (training.collapse)
+        self.chosen: dict[str, Any] = {"device": "cpu"}  # what `auto` settings came to
         self._input_shape: tuple[int, ...] = ()
         self._absent = np.empty(0, np.float32)
         self._unseen = np.empty(0, bool)
@@ -124,7 +170,27 @@ class Classifier(ABC):
 
         Raises:
             InputError: X or y cannot be used.
-            TrainingFailed: the loss ceased to be finite.
+            TrainingFailed: the training collapsed, and nothing helped (`training.collapse`).
+        """
+        return self.fit_prepared(self.prepare(X, y, X_val=X_val, y_val=y_val))
+
+    @final
+    def prepare(
+        self,
+        X: np.ndarray | WindowView,
+        y: np.ndarray,
+        *,
+        X_val: np.ndarray | WindowView | None = None,
+        y_val: np.ndarray | None = None,
+        run: Run | None = None,
+    ) -> Prepared:
+        """Check training data and make them ready, once for all seeds; arguments as of `fit`.
+
+        Args:
+            run: where to keep a learning rate that is found.
+
+        Raises:
+            InputError: X or y cannot be used.
         """
         X = self._checked(X)
         y = self._checked_labels(y, len(X))
@@ -136,19 +202,34 @@ class Classifier(ABC):
         if len(columns.log) != X.shape[1]:
             raise InputError(f"columns tell of {len(columns.log)} columns, but X has {X.shape[1]}")
         self._input_shape = tuple(X.shape[1:])
-        self._absent = columns.absent.astype(np.float32)
-        self._unseen = _unseen(X, columns)
+        absent, unseen = columns.absent.astype(np.float32), _unseen(X, columns)
         validation = None
         if X_val is not None and y_val is not None and len(X_val) > 0:
             X_val = self._checked(X_val)
             self._check_shape(X_val)
             y_val = self._checked_labels(y_val, len(X_val))
-            if self._unseen.any():  # val is judged by what prediction will see
-                X_val = _hidden(X_val, self._unseen, self._absent)
+            if unseen.any():  # val is judged by what prediction will see
+                X_val = _hidden(X_val, unseen, absent)
             if np.isin(y_val, y).any():
                 validation = (self._inner(X_val), y_val)
         inner = self._inner(X)
-        self._fit(inner, y, validation, self._inner_columns(columns, inner.shape[1]))
+        inner_columns = self._inner_columns(columns, inner.shape[1])
+        data = self._prepare(inner, y, validation, inner_columns, run or Run())
+        return Prepared(len(y), self._input_shape, absent, unseen, data)
+
+    @final
+    def fit_prepared(self, prepared: Prepared, run: Run | None = None) -> Self:
+        """Train on what `prepare` of a classifier of the same class, settings and options made.
+
+        Args:
+            run: who listens, and where to keep the state of a training that may be killed.
+
+        Raises:
+            TrainingFailed: the training collapsed, and nothing helped (`training.collapse`).
+        """
+        self._input_shape = prepared.input_shape
+        self._absent, self._unseen = prepared.absent, prepared.unseen
+        self._fit(prepared.data, run or Run())
         return self
 
     @final
@@ -176,14 +257,19 @@ class Classifier(ABC):
         return self._embed(inner).astype(np.float32, copy=False)
 
     @abstractmethod
-    def _fit(
+    def _prepare(
         self,
         X: np.ndarray | WindowView,
         y: np.ndarray,
         validation: tuple[np.ndarray | WindowView, np.ndarray] | None,
         columns: Columns,
-    ) -> None:
-        """Train on checked input; set `history` and `best_epoch`. If tabular, X is always 2-D."""
+        run: Run,
+    ) -> Any:
+        """What `_fit` trains on, of checked input; the same for every seed. X is 2-D if tabular."""
+
+    @abstractmethod
+    def _fit(self, data: Any, run: Run) -> None:
+        """Train on what `_prepare` made; set `history` and `best_epoch`."""
 
     @abstractmethod
     def _predict_proba(self, X: np.ndarray | WindowView) -> np.ndarray: ...
@@ -209,12 +295,30 @@ class Classifier(ABC):
     def _restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take what `_arrays` gave; `_input_shape` is set already."""
 
+    def size_for(self, input_shape: tuple[int, ...]) -> int | None:  # noqa: ARG002
+        """Weights and biases before any training, for cases of a shape; None: training decides."""
+        return None
+
+    @property
+    def max_epochs(self) -> int:
+        """Rows that the history has at most."""
+        return self.settings.epochs
+
+    @property
+    def best(self) -> dict[str, float | int | None]:
+        """The row of the history whose weights were kept."""
+        return next(row for row in reversed(self.history) if row["epoch"] == self.best_epoch)
+
     @final
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """A JSON-able description and arrays, which together rebuild the model (`from_state`)."""
         if not self._input_shape:
             raise InputError("this model is not fitted: call fit first")
-        description = {"n_classes": self.n_classes, "input_shape": list(self._input_shape)}
+        description = {
+            "n_classes": self.n_classes,
+            "input_shape": list(self._input_shape),
+            "options": self.options,
+        }
         own = {"input.absent": self._absent, "input.unseen": self._unseen}
         return description, own | self._arrays()
 
@@ -228,8 +332,15 @@ class Classifier(ABC):
         seed: int = 42,
         settings: FitSettings | None = None,
     ) -> Self:
-        """Rebuild a trained model; `settings` matter only for its device and threads."""
-        model = cls(int(description["n_classes"]), seed=seed, settings=settings)
+        """Rebuild a trained model; `settings` matter only for its device and threads.
+
+        Raises:
+            FormatError: the model has other options than this version's, or arrays do not fit.
+        """
+        options = description.get("options")
+        if not isinstance(options, Mapping) or options.keys() != cls.presets["small"].keys():
+            raise FormatError(f"the model lacks options that {cls.__name__} has: train again")
+        model = cls(int(description["n_classes"]), seed=seed, settings=settings, options=options)
         model._input_shape = tuple(int(size) for size in description["input_shape"])
         model._absent, model._unseen = arrays["input.absent"], arrays["input.unseen"]
         model._restore(arrays)

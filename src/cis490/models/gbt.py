@@ -3,56 +3,80 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import xgboost
 
 from cis490.errors import FormatError
 from cis490.models.base import Classifier, Columns, FitSettings
+from cis490.models.options import Presets
 from cis490.models.views import WindowView
 from cis490.models.weights import class_weights
+from cis490.training.run import Run
 from cis490.training.schedule import macro_f1
 
-logger = logging.getLogger("cis490")
-
-ROUNDS: Final = 400  # at most; val mlogloss usually ends it sooner
-ROUNDS_BLIND: Final = 100  # where no val says when to stop
-PATIENCE: Final = 20  # rounds without a better val mlogloss
-# Shallow trees, each on a part of cases and features: few episodes, many related features.
-TREE: Final[dict[str, Any]] = {
-    "tree_method": "hist",
-    "eta": 0.1,
-    "max_depth": 4,
-    "min_child_weight": 2,
-    "subsample": 0.8,
-    "colsample_bytree": 0.3,
-    "max_bin": 128,
-}
+# The options that are XGBoost's own, under its names.
+TREE: Final = (
+    "eta",
+    "max_depth",
+    "min_child_weight",
+    "subsample",
+    "colsample_bytree",
+    "max_bin",
+)
 
 
 class GBT(Classifier):
     """XGBoost with early stopping on val mlogloss; class weights are case weights.
 
-    Of `settings` it uses threads and source_dropout. `embed` gives the margins: the summed
-    log-odds of each class before softmax, (n_cases, n_classes).
+    Of `settings` it uses threads, source_dropout and imbalance. `embed` gives the margins: the
+    summed log-odds of each class before softmax, (n_cases, n_classes).
+
+    Options: `rounds` at most, `rounds_blind` where no val says when to stop, `patience` in rounds
+    without a better val mlogloss; the others are XGBoost's, by its names.
     """
 
     tabular = True
+    presets: ClassVar[Presets] = {
+        # Shallow trees, each on a part of cases and features: few episodes, many related features.
+        "small": {
+            "rounds": 400,
+            "rounds_blind": 100,
+            "patience": 20,
+            "eta": 0.1,
+            "max_depth": 4,
+            "min_child_weight": 2.0,
+            "subsample": 0.8,
+            "colsample_bytree": 0.3,
+            "max_bin": 128,
+        },
+        "large": {
+            "rounds": 2000,
+            "rounds_blind": 500,
+            "patience": 50,
+            "eta": 0.1,
+            "max_depth": 8,
+            "min_child_weight": 2.0,
+            "subsample": 0.8,
+            "colsample_bytree": 0.3,
+            "max_bin": 256,
+        },
+    }
 
     _booster: xgboost.Booster
 
-    def _fit(
+    def _prepare(
         self,
         X: np.ndarray | WindowView,
         y: np.ndarray,
         validation: tuple[np.ndarray | WindowView, np.ndarray] | None,
         columns: Columns,
-    ) -> None:
+        run: Run,  # noqa: ARG002
+    ) -> list[tuple[xgboost.DMatrix, str]]:
         assert isinstance(X, np.ndarray)
-        weights = class_weights(y, self.n_classes)
+        weights = _class_weights(y, self.n_classes, self.settings.imbalance)
         copies, chance = masked_copies(X, columns, self.settings)
         train = xgboost.DMatrix(
             np.concatenate(copies),
@@ -60,33 +84,44 @@ class GBT(Classifier):
             weight=np.outer(chance, weights[y]).ravel(),
             nthread=self.settings.threads,
         )
-        evals = [(train, "train")]
-        callbacks: list[xgboost.callback.TrainingCallback] = [_Progress()]
-        if validation is not None:
-            X_val, y_val = validation
-            case_weights = weights[y_val]
-            val = xgboost.DMatrix(X_val, y_val, weight=case_weights, nthread=self.settings.threads)
-            evals.append((val, "val"))
+        if validation is None:
+            return [(train, "train")]
+        X_val, y_val = validation
+        case_weights = weights[y_val]
+        val = xgboost.DMatrix(X_val, y_val, weight=case_weights, nthread=self.settings.threads)
+        return [(train, "train"), (val, "val")]
+
+    def _fit(self, data: list[tuple[xgboost.DMatrix, str]], run: Run) -> None:
+        history = _History(self.options["eta"], run)
+        callbacks: list[xgboost.callback.TrainingCallback] = [history]
+        if len(data) > 1:
             stop = xgboost.callback.EarlyStopping(
-                rounds=PATIENCE, metric_name="mlogloss", data_name="val", save_best=True
+                rounds=self.options["patience"],
+                metric_name="mlogloss",
+                data_name="val",
+                save_best=True,
             )
             callbacks.append(stop)
-        results: dict[str, dict[str, list[float]]] = {}
         self._booster = xgboost.train(
             self._parameters(),
-            train,
-            num_boost_round=ROUNDS if len(evals) > 1 else ROUNDS_BLIND,
-            evals=evals,
-            evals_result=results,
+            data[0][0],
+            num_boost_round=self.options["rounds" if len(data) > 1 else "rounds_blind"],
+            evals=data,
             callbacks=callbacks,
             custom_metric=_macro_f1,
             verbose_eval=False,
         )
-        self.history = _history(results)
+        self.history = history.rows
         self.best_epoch = self._booster.num_boosted_rounds()
 
+    @property
+    def max_epochs(self) -> int:
+        """Rounds."""
+        return int(self.options["rounds"])
+
     def _parameters(self) -> dict[str, Any]:
-        return TREE | {
+        return {name: self.options[name] for name in TREE} | {
+            "tree_method": "hist",
             "objective": "multi:softprob",
             "num_class": self.n_classes,
             "eval_metric": "mlogloss",
@@ -153,36 +188,46 @@ def masked_copies(
     return copies, np.array(weights)
 
 
-class _Progress(xgboost.callback.TrainingCallback):
-    """Logs a line every 25 rounds."""
+class _History(xgboost.callback.TrainingCallback):
+    """A row a round, in the columns of the networks' history."""
+
+    def __init__(self, eta: float, run: Run) -> None:
+        self.eta, self.run = eta, run
+        self.rows: list[dict[str, float | int | None]] = []
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
-        if epoch % 25 == 0:
-            losses = {name: metrics["mlogloss"][-1] for name, metrics in evals_log.items()}
-            logger.info("round %d, mlogloss %s", epoch + 1, losses)
+        val = evals_log.get("val", {})
+        row = {
+            "attempt": 1,
+            "epoch": epoch + 1,
+            "step": epoch + 1,
+            "train_loss": evals_log["train"]["mlogloss"][-1],
+            "val_loss": val["mlogloss"][-1] if val else None,
+            "val_macro_f1": val["macro_f1"][-1] if val else None,
+            "learning_rate": self.eta,
+            "grad_norm": None,
+            "skipped_steps": 0,
+        }
+        self.rows.append(row)
+        self.run.listen(row)
         return False
+
+
+def _class_weights(y: np.ndarray, n_classes: int, imbalance: str) -> np.ndarray:
+    """Weights of the classes (n_classes,): as the networks' loss has them, or as sampling would.
+
+    Trees have neither a focal loss nor label smoothing: where the networks use one, cases of all
+    classes weigh alike.
+    """
+    if imbalance == "weighted":
+        return class_weights(y, n_classes)
+    counts = np.bincount(y, minlength=n_classes)
+    if imbalance == "balanced":
+        weights = len(y) / np.count_nonzero(counts) / np.maximum(counts, 1)
+        return np.where(counts > 0, weights, 0).astype(np.float32)
+    return np.ones(n_classes, np.float32)
 
 
 def _macro_f1(probabilities: np.ndarray, cases: xgboost.DMatrix) -> tuple[str, float]:
     y = cases.get_label().astype(np.int64)
     return "macro_f1", macro_f1(y, probabilities.argmax(1), probabilities.shape[1])
-
-
-def _history(results: Mapping[str, Mapping[str, list[float]]]) -> list[dict[str, Any]]:
-    """A row a round, in the columns of the networks' history."""
-    train = results["train"]["mlogloss"]
-    val = results.get("val", {})
-    none = [None] * len(train)
-    rows = zip(train, val.get("mlogloss", none), val.get("macro_f1", none), strict=True)
-    return [
-        {
-            "epoch": i,
-            "step": i,
-            "train_loss": loss,
-            "val_loss": val_loss,
-            "val_macro_f1": f1,
-            "learning_rate": TREE["eta"],
-            "grad_norm": None,
-        }
-        for i, (loss, val_loss, f1) in enumerate(rows, start=1)
-    ]

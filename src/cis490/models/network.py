@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ from cis490.errors import FormatError
 from cis490.models.base import Classifier, Columns
 from cis490.models.preprocess import Standardiser
 from cis490.models.views import WindowView
-from cis490.models.weights import class_weights
 from cis490.training.batches import Batches, SourceDropout
-from cis490.training.device import deterministic, resolve_device, seeded
-from cis490.training.loop import train_network
+from cis490.training.device import computing, resolve_device
+from cis490.training.fit import Ready, Training
+from cis490.training.losses import Loss
+from cis490.training.memory import series_budget
+from cis490.training.run import Run
 
 
 class Backbone(nn.Module):
@@ -44,44 +46,73 @@ class Network(nn.Module):
 
 
 class NetworkClassifier(Classifier):
-    """A classifier whose architecture is a torch backbone; subclasses say which (`_backbone`)."""
+    """A classifier whose architecture is a torch backbone; subclasses say which (`_backbone`).
 
-    head_dropout: ClassVar[float] = 0.3
+    Each preset has `head_dropout`, the share of an embedding that the linear head does not see.
+    """
 
     _net: Network
     _standardiser: Standardiser
 
     @abstractmethod
     def _backbone(self, n_inputs: int, n_timepoints: int) -> Backbone:
-        """An untrained backbone for inputs (b, n_inputs, n_timepoints)."""
+        """An untrained backbone for inputs (b, n_inputs, n_timepoints), as `options` say."""
 
-    def _fit(
+    @property
+    def _backbone_options(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name != "head_dropout"}
+
+    def _prepare(
         self,
         X: np.ndarray | WindowView,
         y: np.ndarray,
         validation: tuple[np.ndarray | WindowView, np.ndarray] | None,
         columns: Columns,
-    ) -> None:
+        run: Run,
+    ) -> Ready:
         settings, device = self.settings, resolve_device(self.settings.device)
         view = _view(X)
-        self._standardiser = Standardiser.fit(view.series, columns.log)
-        absent = torch.from_numpy(self._standardiser.transform(columns.absent[None])[0])
-        dropout = SourceDropout(columns.groups, settings.source_dropout, absent)
-        with deterministic(settings.threads), seeded(self.seed, device) as generator:
-            self._net = self._build(view.series.shape[1]).to(device)
-            train = Batches(
-                view,
-                self._standardiser.transform(view.series),
-                y,
-                device,
-                batch_size=settings.batch_size,
-                dropout=dropout,
-            )
-            val = None if validation is None else self._batches(*validation)
-            weights = torch.from_numpy(class_weights(y, self.n_classes)).to(device)
-            self.history, self.best_epoch = train_network(
-                self._net, train, val, weights, settings, generator
-            )
+        standardiser = Standardiser.fit(view.series, columns.log)
+        absent = torch.from_numpy(standardiser.transform(columns.absent[None])[0])
+        train = Batches(
+            view,
+            standardiser.transform(view.series),
+            y,
+            device,
+            batch_size=settings.batch_size,
+            dropout=SourceDropout(columns.groups, settings.source_dropout, absent, device),
+            balanced=settings.imbalance == "balanced",
+            budget=series_budget(device),
+        )
+        val = None
+        if validation is not None:
+            seen = _view(validation[0])
+            series = standardiser.transform(seen.series)
+            budget = series_budget(device)  # of what the training series leaves
+            val = Batches(seen, series, validation[1], device, budget=budget)
+        loss = Loss(y, self.n_classes, settings).to(device)
+        counts = np.bincount(y, minlength=self.n_classes)
+        ready = Ready(standardiser, train, val, loss, counts, {})
+        return self._training(ready, run).suited(ready)
+
+    def _fit(self, data: Ready, run: Run) -> None:
+        training = self._training(data, run)
+        self.chosen = dict(data.chosen)
+        try:
+            self._net, self.best_epoch, self.chosen = training.train(data, self.seed)
+        finally:  # a training that failed has something to show as well
+            self.history, self.events = training.history, training.events
+        self._standardiser = data.standardiser
+
+    def _training(self, data: Ready, run: Run) -> Training[Network]:
+        n_columns = len(data.standardiser.mean)
+        make = {
+            "architecture": type(self).__name__,
+            "options": self.options,
+            "n_classes": self.n_classes,
+            "input_shape": self._input_shape,
+        }
+        return Training(lambda: self._build(n_columns), make, self.settings, run)
 
     def _predict_proba(self, X: np.ndarray | WindowView) -> np.ndarray:
         return self._apply(lambda x: torch.softmax(self._net(x).double(), 1), X)
@@ -98,6 +129,13 @@ class NetworkClassifier(Classifier):
     def n_parameters(self) -> int:
         """Weights and biases."""
         return sum(parameter.numel() for parameter in self._net.parameters())
+
+    def size_for(self, input_shape: tuple[int, ...]) -> int:
+        """Weights and biases for cases of a shape, (n_features,) if tabular."""
+        n_columns, n_timepoints = (*input_shape, 1)[:2]
+        with torch.device("meta"):  # shapes alone, without numbers
+            net = self._untrained(n_columns, n_timepoints)
+        return sum(parameter.numel() for parameter in net.parameters())
 
     def _arrays(self) -> dict[str, np.ndarray]:
         standardiser = self._standardiser.state()
@@ -120,19 +158,22 @@ class NetworkClassifier(Classifier):
         self._net.to(resolve_device(self.settings.device))
 
     def _build(self, n_columns: int) -> Network:
-        n_timepoints = 1 if self.tabular else self._input_shape[1]
+        return self._untrained(n_columns, 1 if self.tabular else self._input_shape[1])
+
+    def _untrained(self, n_columns: int, n_timepoints: int) -> Network:
         backbone = self._backbone(2 * n_columns, n_timepoints)
-        return Network(backbone, self.n_classes, self.head_dropout)
+        return Network(backbone, self.n_classes, self.options["head_dropout"])
 
     def _batches(self, X: np.ndarray | WindowView, y: np.ndarray | None = None) -> Batches:
         view, device = _view(X), resolve_device(self.settings.device)
-        return Batches(view, self._standardiser.transform(view.series), y, device)
+        series, budget = self._standardiser.transform(view.series), series_budget(device)
+        return Batches(view, series, y, device, budget=budget)
 
     def _apply(
         self, function: Callable[[torch.Tensor], torch.Tensor], X: np.ndarray | WindowView
     ) -> np.ndarray:
         self._net.eval()
-        with deterministic(self.settings.threads), torch.inference_mode():
+        with computing(self.settings), torch.inference_mode():
             parts = [function(x).float().cpu() for x, _ in self._batches(X).in_order()]
         return torch.cat(parts).numpy()
 

@@ -24,11 +24,12 @@ from cis490.models.registry import get_class
 from cis490.schema import Schema
 
 KIND: Final = "cis490.model"
-VERSION: Final = 1
+VERSION: Final = 2
 AGAIN: Final = "remove the folder and train again"
 
 HISTORY_SCHEMA: Final = {
     "seed": pl.Int64(),
+    "attempt": pl.Int64(),
     "epoch": pl.Int64(),
     "step": pl.Int64(),
     "train_loss": pl.Float64(),
@@ -36,6 +37,7 @@ HISTORY_SCHEMA: Final = {
     "val_macro_f1": pl.Float64(),
     "learning_rate": pl.Float64(),
     "grad_norm": pl.Float64(),
+    "skipped_steps": pl.Int64(),
 }
 
 
@@ -50,7 +52,7 @@ def save_model(
     Args:
         folder: where to.
         description: goes to model.json beside what is added here; `seeds` is a list with a mapping
-            for each seed.
+            for each seed. What a metric rests on also goes to the history's own metadata.
         models: the trained classifier of each seed that did not fail.
         history: a row a seed and epoch.
     """
@@ -70,9 +72,13 @@ def save_model(
     }
     content["sha256"] = _own_sha256(content)
     files.write_bytes(folder / "weights.safetensors", weights)
-    files.write_parquet(
-        folder / "history.parquet", pl.DataFrame(list(history), schema=HISTORY_SCHEMA)
-    )
+    rests_on = {
+        "fit_sha256": str(description["fit_sha256"]),
+        "weights_sha256": content["weights_sha256"],
+        **{f"n_{part}": str(n) for part, n in description["n_windows"].items()},
+    }
+    rows = pl.DataFrame(list(history), schema=HISTORY_SCHEMA)
+    files.write_parquet(folder / "history.parquet", rows, rests_on)
     files.write_json(folder / "model.json", content)
 
 
@@ -107,8 +113,17 @@ def _own_sha256(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(files.to_json(rest).encode()).hexdigest()
 
 
+def load_best(folder: Path, schema: Schema, *, device: str = "cpu") -> Classifier | None:
+    """The seed that was best on val, which is the one to take elsewhere; None if all failed.
+
+    Arguments and errors as of `load_model`.
+    """
+    models = load_model(folder, schema, device=device)
+    return models.get(read_description(folder / "model.json")["best_seed"])
+
+
 def load_model(folder: Path, schema: Schema, *, device: str = "cpu") -> dict[int, Classifier]:
-    """The trained classifier of each seed; none if the training failed.
+    """The trained classifier of each seed that did not fail.
 
     Nothing is executed on the way: weights are plain arrays.
 

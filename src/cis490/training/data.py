@@ -104,6 +104,34 @@ def load_split(
     return Cases(rows.select("part", "episode_id", "window", "phase"), X, y)
 
 
+def load_fit(
+    fit_file: Path,
+    *,
+    schema: Schema,
+    mode: str,
+    tabular: bool,
+    features: Sequence[Path],
+    tensors: Sequence[Path],
+) -> dict[str, Cases]:
+    """The windows that a training may know: train, which may move by half a stride, and val.
+
+    Arguments and errors as of `load_split`.
+    """
+    return {
+        part: load_split(
+            fit_file,
+            [part],
+            schema=schema,
+            mode=mode,
+            tabular=tabular,
+            features=features,
+            tensors=tensors,
+            jitter=part == "train",
+        )
+        for part in ("train", "val")
+    }
+
+
 def batches_of(split_file: Path, parts: Sequence[str]) -> list[str]:
     """The batches that hold episodes of `parts`, for `load_split` to read one after another."""
     return sorted(_of_parts(split_file, parts)["batch"].unique())

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from cis490.errors import ConfigError
+from cis490.models.base import FitSettings
+
+_MEMORY: Any = torch.utils.deterministic  # a module that has its setting at run time only
 
 
 def resolve_device(name: str) -> torch.device:
@@ -29,18 +33,27 @@ def resolve_device(name: str) -> torch.device:
 
 
 @contextmanager
-def deterministic(threads: int) -> Iterator[None]:
-    """Compute with so many threads and with deterministic algorithms; restore both at the end."""
+def computing(settings: FitSettings) -> Iterator[None]:
+    """Compute with `settings.threads` and, if they ask for it, deterministic algorithms.
+
+    A CPU is always deterministic. Both are restored at the end.
+    """
     # cuBLAS reads this once, when it starts; without it its sums are not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    filled = _MEMORY.fill_uninitialized_memory
+    torch.set_num_threads(settings.threads)
+    # It would fill each new tensor with NaN before it is written, to find faults of torch itself.
+    _MEMORY.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(
+        settings.deterministic or resolve_device(settings.device).type == "cpu"
+    )
     try:
         yield
     finally:
         torch.set_num_threads(was[0])
         torch.use_deterministic_algorithms(was[1])
+        _MEMORY.fill_uninitialized_memory = filled
 
 
 @contextmanager

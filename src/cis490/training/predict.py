@@ -17,7 +17,7 @@ from cis490.models.base import Classifier
 from cis490.models.registry import get_class
 from cis490.models.views import WindowView
 from cis490.schema import Schema
-from cis490.training.checkpoint import load_model, read_description
+from cis490.training.checkpoint import load_best, load_model, read_description
 from cis490.training.data import Cases, batches_of, load_split
 
 PARTS: Final = ("val", "test")
@@ -86,8 +86,9 @@ def predict(
             )
             frames += [_predictions(model, cases, seed) for seed, model in models.items()]
             n_windows += len(cases.y)
-        on_cpu = load_model(model_dir, schema, device="cpu")
-        latency = _latency(on_cpu[min(on_cpu)], cases.X)
+        best = load_best(model_dir, schema)
+        assert best is not None
+        latency = _latency(best, cases.X)
         logger.log(MILESTONE, "%s: predicted %d windows", name, n_windows)
     else:
         logger.log(MILESTONE, "%s: no predictions, its training failed", name)

@@ -14,12 +14,17 @@ def learning_rate_factor(step: int, total: int) -> float:
     """Factor of the peak learning rate at `step` (from 0) of `total` steps.
 
     It rises in a line over the first 5% of the steps, then falls as half a cosine to 0 at `total`
-    (Loshchilov and Hutter 2017, without restarts).
+    (Loshchilov and Hutter 2017, without restarts), and stays there.
     """
-    warm = max(1, round(WARM_UP * total))
+    warm = warm_up_steps(total)
     if step < warm:
         return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warm) / max(1, total - warm))))
+
+
+def warm_up_steps(total: int) -> int:
+    """Over how many of `total` steps the learning rate rises."""
+    return max(1, round(WARM_UP * total))
 
 
 def macro_f1(y: np.ndarray, predicted: np.ndarray, n_classes: int) -> float:
