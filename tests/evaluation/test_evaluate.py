@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 from cis490.channels import PHASES
 from cis490.errors import FormatError
 from cis490.evaluation.tables import METRICS_SCHEMA, PAIRWISE_SCHEMA
-from cis490.files import read_json, write_parquet
+from cis490.files import read_json, read_parquet_metadata, write_parquet
 from tests.evaluation.world import SKILL, SMALL, SOME, World
 
 
@@ -88,8 +89,35 @@ def test_eval_json_says_what_the_table_says(evaluated: World) -> None:
 def test_a_signature_names_all_that_the_figure_depends_on(evaluated: World) -> None:
     assert overall(evaluated, "cnn", "oracle")["signature"] == (
         "macro_f1|unit=episode|strata=profile|interval=percentile|B=200|rng=PCG64:490|seeds=42|"
-        "split=c0ffeec0ffee|v=0.1.0"
+        "split=c0ffeec0ffee|checkpoint=c4ecc4ecc4ec|v=0.1.0"
     )
+
+
+def test_the_pairs_file_says_what_all_its_rows_rest_on(evaluated: World) -> None:
+    told = read_parquet_metadata(evaluated.arguments()["pairwise"])
+    assert told["split_sha256"] == "c0ffee" * 10 + "beef"
+    shown = evaluated.windows.filter(part="test")
+    assert int(told["n_windows"]) == len(shown)
+    assert int(told["n_episodes"]) == shown["episode_id"].n_unique()
+    checkpoints = json.loads(told["checkpoints"])
+    assert checkpoints["cnn_oracle"] == "c4ec" * 16
+    assert checkpoints["majority_baseline"] == "-"
+
+
+def test_seeds_have_a_standard_deviation_beside_their_mean(tmp_path: Path) -> None:
+    world = World(tmp_path, SMALL, SKILL, seeds=(1, 2, 3), lost=(2,)).write().evaluate()
+    rows = world.metrics.filter(model="cnn", mode="oracle", part="test", scope="all")
+    alone = rows.filter(pl.col("seed").is_not_null(), metric="macro_f1")["estimate"].to_list()
+    assert len(alone) == 2
+    (row,) = rows.filter(metric="macro_f1_sd").to_dicts()
+    assert row["estimate"] == pytest.approx(np.std(alone, ddof=1))
+    assert (row["seed"], row["low"], row["high"]) == (None, None, None)
+    assert "seeds=1,3|" in row["signature"]
+    assert world.metrics.filter(model="majority", metric="macro_f1_sd").is_empty()
+
+
+def test_one_seed_has_no_standard_deviation(evaluated: World) -> None:
+    assert evaluated.metrics.filter(metric="macro_f1_sd").is_empty()
 
 
 def test_a_failed_model_has_a_reason_and_no_figures(evaluated: World) -> None:
@@ -255,3 +283,10 @@ def test_predictions_of_another_model_are_refused(tmp_path: Path) -> None:
     world.arguments = lambda: arguments  # type: ignore[method-assign]
     with pytest.raises(FormatError, match="expected the predictions of"):
         world.evaluate()
+
+
+def test_the_measured_coverage_is_of_a_detector_never_of_a_trained_baseline(tmp_path: Path) -> None:
+    skill = {**SKILL, ("minirocket", "realistic"): 0.97}
+    metrics = World(tmp_path, SMALL, skill).write().evaluate().metrics
+    assert set(metrics.filter(metric="macro_f1_coverage")["model"]) == {"gbt"}
+    assert set(metrics.filter(model="minirocket")["mode"]) == {"realistic"}

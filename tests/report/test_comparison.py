@@ -41,7 +41,9 @@ def report(*worlds: World, **options: Any) -> Path:
         splits=[each["split_json"] for each in files],
         metrics=[each["metrics"] for each in files],
         pairwise=[each["pairwise"] for each in files],
+        trainings=[world.write_summary() for world in worlds],
         evals=[name for each in files for name in each["evals"]],
+        curves=[path.with_name(f"curves_{world.name}.svg") for world in worlds],
         out=path,
     )
     return path
@@ -91,6 +93,12 @@ def row_of(world: World, model: str, mode: str, **key: str) -> dict[str, Any]:
 
 def written(row: Mapping[str, Any]) -> str:
     return f"{row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def test_the_page_shows_the_training_curves_of_each_split(world: World, tmp_path: Path) -> None:
+    back = made(tmp_path, name="back")
+    text = report(world, back).read_text()
+    assert re.findall(r"!\[.*\]\((.*)\)", text) == ["curves_host.svg", "curves_back.svg"]
 
 
 def test_the_headline_table_has_the_numbers_of_the_metrics_file(world: World, text: str) -> None:
@@ -359,3 +367,117 @@ def test_a_report_on_clones_has_a_banner_and_no_headline(tmp_path: Path) -> None
     assert first.startswith("# Simulated store: no result")
     assert "32 usable episodes are clones" in first
     assert "macro F1" not in first
+
+
+COMPANY = {("minirocket", "realistic"): 0.97, ("minirocket", "oracle"): 0.95}
+
+
+@pytest.fixture(scope="module")
+def accompanied(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return made(tmp_path_factory.mktemp("accompanied"), skill={**SKILL, **COMPANY}, seeds=(1, 2))
+
+
+def test_a_trained_baseline_is_company_and_never_a_detector(accompanied: World) -> None:
+    text = report(accompanied).read_text()
+    assert text.startswith("# Malware phases, 4 detectors compared")
+    assert "The best realistic detector by val, gbt, reaches" in text
+    detectors, company = tables(text)[:2]
+    assert {row[0] for row in detectors[1:]} == {"gbt (best by val)", "cnn"}
+    cells = {row[0]: row[1:] for row in company}
+    for model, mode in COMPANY:
+        own = cells[f"{model} {mode}"]
+        assert own[0] == written(row_of(accompanied, model, mode))
+        assert own[1] == written(row_of(accompanied, model, mode, part="val"))
+    worth = tables(section(text, "What is significant"))[1]
+    assert [row[0] for row in worth[1:]] == ["cnn oracle"]
+    assert "minirocket oracle" in {
+        row[1] for row in tables(section(text, "What is significant"))[0]
+    }
+
+
+def test_a_trained_baselines_size_and_seeds_are_shown(accompanied: World) -> None:
+    text = report(accompanied).read_text()
+    sizes = {
+        tuple(row[:2]): row[-1]
+        for row in tables(section(text, "Macro recall, accuracy and size"))[0]
+    }
+    assert sizes["minirocket", "oracle"] == "1,000"
+    seeds = [
+        row[2] for row in tables(section(text, "Each seed alone"))[0] if row[0] == "minirocket"
+    ]
+    assert seeds == ["1", "2"] * 2
+
+
+def test_a_trained_baseline_that_failed_is_told_and_not_counted(tmp_path: Path) -> None:
+    skill = dict.fromkeys([*SKILL, *COMPANY])
+    text = report(made(tmp_path, skill=skill)).read_text()
+    assert "**Answer:** None: 4 detectors of 4 failed." in text
+    assert "**Failed:** minirocket oracle: loss became NaN" in text
+
+
+def test_a_trained_baseline_alone_gives_no_answer(tmp_path: Path) -> None:
+    text = report(made(tmp_path, skill=COMPANY)).read_text()
+    assert "**Answer:** None: no detector was trained, only a baseline." in text
+    assert tables(text)[1][1][0] == "minirocket realistic"
+
+
+def test_seeds_that_differ_much_are_flagged_and_how_each_model_was_trained_is_told(
+    tmp_path: Path,
+) -> None:
+    seeds = {"seeds": (1, 2, 3), "lost": (3,)}
+    world = World(tmp_path, LARGER, {**SKILL, ("gbt", "realistic"): 1.0}, **seeds)
+    text = report(world.write().evaluate()).read_text()
+    spread = world.metrics.filter(metric="macro_f1_sd", part="test")
+    by_name = {(row["model"], row["mode"]): row["estimate"] for row in spread.to_dicts()}
+    unstable = [f"{m} {mode} {sd:.3f}" for (m, mode), sd in by_name.items() if sd > 0.05]
+    for told in unstable:
+        assert told in text.partition(END_OF_HEADLINE)[0]
+    assert ("**Unstable:**" in text) == bool(unstable)
+    section = text.partition("### How the seeds were trained")[2].partition("\n###")[0]
+    rows = {
+        tuple(c.strip() for c in line.split("|")[1:3]): line
+        for line in section.splitlines()
+        if line.startswith("|")
+    }
+    cells = [cell.strip() for cell in rows["gbt", "realistic"].split("|")[3:-1]]
+    assert cells == ["2 of 3", "0.995", "0.007", "0.000", "1", "0.003", "3"]
+    assert rows["gbt", "oracle"].split("|")[3].strip() == "0 of 3"
+
+
+def test_seeds_above_the_bound_are_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, LARGER, SKILL, seeds=(1, 2)).write().evaluate()
+    (sd,) = world.metrics.filter(metric="macro_f1_sd", part="test", model="cnn", mode="oracle")[
+        "estimate"
+    ]
+    for module in ("results", "sections"):
+        monkeypatch.setattr(f"cis490.report.{module}.UNSTABLE", sd - 1e-6)
+    assert f"cnn oracle {sd:.3f}" in report(world).read_text()
+    for module in ("results", "sections"):
+        monkeypatch.setattr(f"cis490.report.{module}.UNSTABLE", 1.0)
+    assert "nstable" not in report(world).read_text()
+
+
+def test_the_report_says_which_settings_were_searched_and_how(text: str, tmp_path: Path) -> None:
+    assert "no detector's settings were searched" in section(text, "Search of settings")
+    assert "**Searched:**" not in text
+    reason = "it differs from the default by +0.040 macro F1 on val, standard error 0.010"
+    tuning = {"n_trials": 24, "trial": 3, "parameters": {"eta": 0.3}, "reason": reason}
+    world = made(tmp_path, tuning=tuning)
+    found = report(world).read_text()
+    names = [list(detector) for detector in sorted(world.skill)]
+    (rows,) = tables(section(found, "Search of settings"))
+    assert rows[1:] == [[*name, "24", "eta 0.3", reason] for name in names]
+    n = len(names)
+    assert f"the settings of {n} of {n} detectors were chosen on val among 24 trials" in found
+
+
+def test_a_baseline_that_is_surely_better_is_told_on_the_first_screen(tmp_path: Path) -> None:
+    worse = {("cnn", "realistic"): 0.5, ("minirocket", "realistic"): 0.9}
+    for name, skill, told in (
+        ("worse", worse, True),
+        ("equal", dict.fromkeys(worse, 0.6), False),
+        ("other mode", {("cnn", "realistic"): 0.5, ("minirocket", "oracle"): 0.9}, False),
+    ):
+        world = World(tmp_path / name, LARGER, skill).write().evaluate()
+        first = report(world).read_text().partition(END_OF_HEADLINE)[0]
+        assert ("**A baseline is better:** minirocket realistic reaches 0." in first) == told, name

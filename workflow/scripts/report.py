@@ -10,6 +10,8 @@ with job(snakemake.log[0]):
         splits=snakemake.input.splits,
         metrics=snakemake.input.metrics,
         pairwise=snakemake.input.pairwise,
+        trainings=snakemake.input.trainings,
         evals=snakemake.input.evals,
+        curves=snakemake.input.curves,
         out=snakemake.output.report,
     )

@@ -11,7 +11,7 @@ import polars as pl
 
 from cis490.channels import MODES, PHASES
 from cis490.errors import Cis490Error
-from cis490.evaluation.baselines import MODE, predict_baselines
+from cis490.evaluation.baselines import MODE, TRAINED, predict_baselines
 from cis490.evaluation.breakdowns import ALL, Scored, replicate
 from cis490.evaluation.coverage import covering
 from cis490.evaluation.inputs import SHOWN, Detector, read_detector, read_windows
@@ -25,7 +25,7 @@ from cis490.evaluation.tables import (
     pairwise_frame,
     pairwise_rows,
 )
-from cis490.files import read_json, write_json, write_parquet
+from cis490.files import read_json, to_json, write_json, write_parquet
 from cis490.logs import logger
 
 KIND: Final = "cis490.evaluation"
@@ -90,7 +90,15 @@ def evaluate(
             rows += coverage_rows(part, headline, covered, rows, origin)
     table = metrics_frame(rows)
     write_parquet(metrics, table)
-    write_parquet(pairwise, pairwise_frame(pairs))
+    shown = scored.filter(part=part_shown or "")
+    rests_on = {
+        "split_sha256": split["sha256"],
+        "part": str(part_shown),
+        "n_windows": str(len(shown)),
+        "n_episodes": str(shown["episode_id"].n_unique()),
+        "checkpoints": to_json({entrant.name: entrant.checkpoint for entrant in entrants}),
+    }
+    write_parquet(pairwise, pairwise_frame(pairs), rests_on)
     phases = {
         part: [PHASES[phase] for phase in sorted(set(windows.filter(part=part)["phase"]))]
         for part in ("train", *SHOWN)
@@ -108,7 +116,7 @@ def _headline(entrants: Sequence[Entrant], rows: Sequence[dict[str, Any]]) -> En
         if (row["scope"], row["key"]) == ALL and row["mode"] != MODE
     }
     for mode in MODES:
-        asked = [entrant for entrant in entrants if entrant.mode == mode]
+        asked = [each for each in entrants if each.mode == mode and each.model not in TRAINED]
         known = [entrant for entrant in asked if (entrant.model, mode) in on_val]
         if known:
             return min(known, key=lambda entrant: (-on_val[entrant.model, mode], entrant.model))
@@ -121,15 +129,16 @@ def _entrants(
     """Models that can predict, then baselines, sorted by name; and their runs, (R, n_windows)."""
     runs: list[np.ndarray] = []
     entrants = []
-    named = [((d.architecture, d.mode), d.seeds, d.predicted) for d in detectors if d.seeds]
+    named = [
+        ((d.architecture, d.mode), d.seeds, d.predicted, d.checkpoint) for d in detectors if d.seeds
+    ]
     company = predict_baselines(
         train["phase"].to_numpy(), train["window"].to_numpy(), scored["window"].to_numpy()
     )
-    named += [((name, MODE), (), said[None]) for name, said in company.items()]
-    for (model, mode), seeds, predicted in sorted(named, key=lambda item: item[0]):
-        entrants.append(
-            Entrant(model, mode, seeds, tuple(range(len(runs), len(runs) + len(predicted))))
-        )
+    named += [((name, MODE), (), said[None], "-") for name, said in company.items()]
+    for (model, mode), seeds, predicted, checkpoint in sorted(named, key=lambda item: item[0]):
+        own = tuple(range(len(runs), len(runs) + len(predicted)))
+        entrants.append(Entrant(model, mode, seeds, own, checkpoint))
         runs += list(predicted)
     return entrants, np.stack(runs)
 
@@ -187,6 +196,7 @@ def _summary(
         "untested_profiles": split["untested_profiles"],
         "latency": detector.latency,
         "size": detector.size,
+        "tuning": detector.tuning,
         "signature": overall[0]["signature"] if overall else None,
     }
 

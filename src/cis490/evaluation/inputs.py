@@ -65,7 +65,9 @@ class Detector:
         failed_seeds: seed and reason of each that was not.
         predicted: (len(seeds), n) int64 index into PHASES, of the windows of val and test in the
             order of `read_windows`; no rows when failed.
+        checkpoint: sha256 of its weights.
         latency, size: from its latency file, for eval.json.
+        tuning: what model.json says of a search of its settings; None without one.
     """
 
     architecture: str
@@ -75,8 +77,10 @@ class Detector:
     seeds: tuple[int, ...]
     failed_seeds: list[dict[str, Any]]
     predicted: np.ndarray
+    checkpoint: str
     latency: dict[str, Any]
     size: dict[str, Any]
+    tuning: dict[str, Any] | None
 
 
 def read_detector(
@@ -118,8 +122,10 @@ def read_detector(
             if each["status"] != "ok"
         ],
         predicted,
+        model["weights_sha256"],
         latency={key: timing.get(key) for key in ("p50_ms", "p95_ms", "batch", "threads")},
         size={key: timing.get(key) for key in ("bytes_on_disk", "n_parameters")},
+        tuning=model.get("tuning"),
     )
 
 

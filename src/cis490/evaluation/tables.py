@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
@@ -59,6 +59,8 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
 )
 COMPARED: Final = "macro_f1"
 COVERAGE: Final = "macro_f1_coverage"
+SPREAD: Final = "macro_f1_sd"
+UNSTABLE: Final = 0.05  # a larger standard deviation of macro F1 over seeds is flagged
 ALPHA: Final = 0.05
 # Ends of an interval closer than this differ by rounding only.
 NO_WIDTH: Final = 1e-12
@@ -72,12 +74,14 @@ class Entrant:
         model, mode: its name.
         seeds: of its runs, in the runs' order; empty for a baseline, which has one run.
         runs: positions of its runs among all R runs.
+        checkpoint: sha256 of its weights; "-" for a baseline without any.
     """
 
     model: str
     mode: str
     seeds: tuple[int, ...]
     runs: tuple[int, ...]
+    checkpoint: str = "-"
 
     @property
     def name(self) -> str:
@@ -98,7 +102,7 @@ class Provenance:
     split_sha256: str
     replicates: int
 
-    def signature(self, metric: str, interval: str, seeds: Sequence[int]) -> str:
+    def signature(self, metric: str, interval: str, entrant: Entrant) -> str:
         """All that two people need to compute the same figure."""
         return "|".join(
             (
@@ -108,8 +112,9 @@ class Provenance:
                 f"interval={interval}",
                 f"B={self.replicates}",
                 f"rng=PCG64:{SEED}",
-                f"seeds={','.join(map(str, seeds)) or '-'}",
+                f"seeds={','.join(map(str, entrant.seeds)) or '-'}",
                 f"split={self.split_sha256[:12]}",
+                f"checkpoint={entrant.checkpoint[:12]}",
                 f"v={__version__}",
             )
         )
@@ -123,12 +128,28 @@ def metric_rows(
     for entrant in entrants:
         alone = zip(entrant.seeds, entrant.runs, strict=True) if entrant.seeds else []
         views = [(None, entrant)] + [
-            (seed, Entrant(entrant.model, entrant.mode, (seed,), (run,))) for seed, run in alone
+            (seed, replace(entrant, seeds=(seed,), runs=(run,))) for seed, run in alone
         ]
         for seed, view in views:
             key = {"model": view.model, "mode": view.mode, "seed": seed, "part": part}
             rows += [key | figure for figure in _figures(scores, view, origin)]
+        rows += _spread(part, scores, entrant, origin)
     return rows
+
+
+def _spread(
+    part: str, scores: Replicated, entrant: Entrant, origin: Provenance
+) -> list[dict[str, Any]]:
+    """The standard deviation (of a sample) of macro F1 over seeds, if there are several."""
+    if len(entrant.seeds) < 2:
+        return []
+    f = [(row.scope, row.key, row.metric) for row, _ in scores.rows].index((*ALL, COMPARED))
+    estimate = float(np.std(scores.estimates[f, list(entrant.runs)], ddof=1))
+    row = scores.rows[f][0]._replace(metric=SPREAD)._asdict()
+    name = {"split": origin.split, "model": entrant.model, "mode": entrant.mode, "part": part}
+    nothing = {"seed": None, "low": None, "high": None, "n_valid_replicates": 0}
+    signature = origin.signature(SPREAD, "none", entrant)
+    return [row | name | nothing | {"estimate": estimate, "signature": signature}]
 
 
 def _figures(scores: Replicated, entrant: Entrant, origin: Provenance) -> list[dict[str, Any]]:
@@ -153,7 +174,7 @@ def _figures(scores: Replicated, entrant: Entrant, origin: Provenance) -> list[d
                 "low": low,
                 "high": high,
                 "n_valid_replicates": int(scores.n_valid[f]),
-                "signature": origin.signature(row.metric, kind, entrant.seeds),
+                "signature": origin.signature(row.metric, kind, entrant),
             }
         )
     return figures
@@ -176,7 +197,7 @@ def coverage_rows(
         and (row["scope"], row["key"], row["metric"]) == (*ALL, COMPARED)
     )
     low, high = clopper_pearson(*covered)
-    signature = origin.signature(COVERAGE, "exact", entrant.seeds)
+    signature = origin.signature(COVERAGE, "exact", entrant)
     return [
         own
         | {"seed": None, "metric": COVERAGE, "estimate": covered[0] / covered[1]}

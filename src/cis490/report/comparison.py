@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -34,22 +35,26 @@ def write_comparison(
     splits: Sequence[Path],
     metrics: Sequence[Path],
     pairwise: Sequence[Path],
+    trainings: Sequence[Path],
     evals: Sequence[Path],
+    curves: Sequence[Path],
     out: Path,
 ) -> None:
     """Write comparison_v2.md; it copies numbers from the files named and computes none.
 
     Args:
         validation: validation.parquet.
-        splits, metrics, pairwise: one of each a split, the primary split first.
+        splits, metrics, pairwise, trainings, curves: one of each a split, the primary split first;
+            trainings are summary.json files, curves pictures (`report.curves`) to link to.
         evals: the eval.json of every model of every split, in any order.
         out: the file to write.
     """
     verdicts = files.read_parquet(validation)
-    found = read_results(splits, metrics, pairwise, evals)
+    found = read_results(splits, metrics, pairwise, trainings, evals)
     lines = _first_screen(found, verdicts)
-    for results in found:
+    for results, picture in zip(found, curves, strict=True):
         lines += _detail(results, primary=results is found[0])
+        lines += _curves(results, os.path.relpath(picture, Path(out).parent))
     lines += _data(verdicts) + _method(found)
     write_text(out, "\n".join(lines) + "\n")
 
@@ -119,6 +124,18 @@ def _detail(results: Results, *, primary: bool) -> list[str]:
     for heading, body in sections(results):
         lines += [f"### {heading}", "", *body, ""]
     return lines
+
+
+def _curves(results: Results, link: str) -> list[str]:
+    return [
+        "### Training curves",
+        "",
+        "Every seed, the failed ones too. A marked epoch is the one whose weights were kept; val "
+        "chose it, so val flatters there.",
+        "",
+        f"![Macro F1 and loss over the epochs, for split {results.name}]({link})",
+        "",
+    ]
 
 
 def _data(verdicts: pl.DataFrame) -> list[str]:

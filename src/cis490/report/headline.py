@@ -9,6 +9,7 @@ from typing import Any, Final
 from cis490.channels import PHASES
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
+from cis490.evaluation.tables import UNSTABLE
 from cis490.markdown import one_line, table
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
@@ -51,7 +52,7 @@ def print_headline(report: Path) -> None:
 
 def title(results: Results) -> str:
     """The report's title; plain about it when nothing was held out."""
-    n = count(len(results.evals), "detector")
+    n = count(len(results.asked), "detector")
     if results.part == "test":
         return f"Malware phases, {n} compared"
     held_out = "No held-out host" if results.split["recipe"] == "host" else "No test part"
@@ -70,8 +71,11 @@ def answer(results: Results) -> str:
     if results.part is None:
         return "Nothing could be scored: this split has no window in test or val."
     mode = results.modes[0] if results.modes else "realistic"
+    if not results.asked:
+        return "None: no detector was trained, only a baseline."
     if not results.detectors:
-        return f"None: {count(len(results.failed), 'detector')} of {len(results.evals)} failed."
+        failed = [detector for detector, _ in results.failed if detector in results.asked]
+        return f"None: {count(len(failed), 'detector')} of {len(results.asked)} failed."
     best = results.best(mode)
     if best is None:
         return (
@@ -146,10 +150,23 @@ def caveats(results: Results) -> list[str]:
     if clock and results.split["recipe"] == "host" and results.part == "test":
         told = f"window index alone reaches {interval(clock)}: {_fit(clock)}"
         bullets.append(f"**The clock:** {told}.")
+    if results.searched:
+        bullets.append(
+            f"**Searched:** the settings of {len(results.searched)} of "
+            f"{count(len(results.asked), 'detector')} were chosen on val among "
+            f"{_trials(results)}, so val flatters these detectors more than the others."
+        )
+    bullets += _outdone(results)
     if figure and len(results.all_seeds) == 1:
         bullets.append(
             f"**Trained once:** with seed {results.all_seeds[0]}. Intervals and p compare these "
             "trainings; another seed would move a figure, often to the end of its interval."
+        )
+    if unstable := results.unstable:
+        names = [f"{detector} {spread['estimate']:.3f}" for detector, spread in unstable]
+        bullets.append(
+            f"**Unstable:** macro F1 differs between {count(len(results.all_seeds), 'seed')} by a "
+            f"standard deviation above {UNSTABLE}: {listing(names)}."
         )
     if figure:
         bullets.append(
@@ -158,6 +175,30 @@ def caveats(results: Results) -> list[str]:
             "move on another machine."
         )
         bullets.append(f"**Small n:** {coverage(results)}")
+    return bullets
+
+
+def _trials(results: Results) -> str:
+    """`24 trials each`, or from how few to how many."""
+    n = sorted({tuning["n_trials"] for _, tuning in results.searched})
+    return f"{count(n[-1], 'trial')} each" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,} trials each"
+
+
+def _outdone(results: Results) -> list[str]:
+    """Company that is surely better than the answer's detector, in the same mode or in none."""
+    best = results.best(results.modes[0]) if results.modes else None
+    if best is None:
+        return []
+    bullets = []
+    for baseline in results.baselines:
+        pair = results.pair(best, baseline)
+        fair = baseline.mode in (best.mode, MODE)
+        if fair and pair is not None and pair["high"] is not None and pair["high"] < 0:
+            bullets.append(
+                f"**A baseline is better:** {baseline} reaches "
+                f"{interval(results.figure(baseline, 'macro_f1'))}; {best.model} differs from it "
+                f"by {difference(pair)}."
+            )
     return bullets
 
 
@@ -228,7 +269,7 @@ def headline_table(results: Results) -> list[str]:
     lines = table(["detector", *columns, "clears the clock"], rows)
     company = [
         [
-            detector.model,
+            str(detector),
             interval(results.figure(detector, "macro_f1")),
             *([interval(results.figure(detector, "macro_f1", part="val"))] * (part != "val")),
             DESCRIPTION[detector.model],

@@ -11,9 +11,9 @@ import polars as pl
 
 from cis490 import files
 from cis490.channels import MODES
-from cis490.evaluation.baselines import CLOCK, MODE
+from cis490.evaluation.baselines import CLOCK, MODE, TRAINED
 from cis490.evaluation.inputs import SHOWN
-from cis490.evaluation.tables import COVERAGE
+from cis490.evaluation.tables import COVERAGE, SPREAD, UNSTABLE
 from cis490.files import read_json
 from cis490.report.text import FEW_EPISODES
 
@@ -39,12 +39,14 @@ class Results:
         split: splits/<split>.json.
         metrics, pairwise: the tables of its evaluation.
         evals: the eval.json of each of its models.
+        training: models/<split>/summary.json.
     """
 
     split: dict[str, Any]
     metrics: pl.DataFrame
     pairwise: pl.DataFrame
     evals: list[dict[str, Any]]
+    training: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -71,20 +73,28 @@ class Results:
             figure = self.figure(Detector(name, self.modes[0]), "macro_f1")
             return (-figure["estimate"] if figure else 1.0, name)
 
-        return sorted({summary["architecture"] for summary in self.evals}, key=rank)
+        asked = {summary["architecture"] for summary in self.evals}
+        return sorted(asked.difference(TRAINED), key=rank)
+
+    @property
+    def asked(self) -> list[Detector]:
+        """Models that were to be trained, as `architectures` orders them; no baseline."""
+        known = {Detector(each["architecture"], each["mode"]) for each in self.evals}
+        every = [Detector(name, mode) for name in self.architectures for mode in self.modes]
+        return [detector for detector in every if detector in known]
 
     @property
     def detectors(self) -> list[Detector]:
-        """Models that were scored, as `architectures` orders them."""
-        asked = [Detector(name, mode) for name in self.architectures for mode in self.modes]
-        return [detector for detector in asked if self.figure(detector, "macro_f1")]
+        """Those of `asked` that were scored."""
+        return [detector for detector in self.asked if self.figure(detector, "macro_f1")]
 
     @property
     def baselines(self) -> list[Detector]:
-        """Baselines that were scored, best first."""
-        rows = self._rows(self.part, "all", "all", "macro_f1").filter(mode=MODE)
-        rows = rows.sort("estimate", "model", descending=[True, False])
-        return [Detector(name, MODE) for name in rows["model"]]
+        """Baselines that were scored, the trained ones in each mode, best first."""
+        rows = self._rows(self.part, "all", "all", "macro_f1")
+        rows = rows.filter((pl.col("mode") == MODE) | pl.col("model").is_in(TRAINED))
+        rows = rows.sort("estimate", "model", "mode", descending=[True, False, False])
+        return [Detector(*name) for name in rows.select("model", "mode").rows()]
 
     @property
     def replicates(self) -> int:
@@ -111,6 +121,15 @@ class Results:
             for lost in summary["failed_seeds"]
         ]
 
+    @property
+    def searched(self) -> list[tuple[Detector, dict[str, Any]]]:
+        """Models whose settings were searched on val, each with what came of it."""
+        return [
+            (Detector(summary["architecture"], summary["mode"]), summary["tuning"])
+            for summary in self._summaries()
+            if summary["tuning"]
+        ]
+
     def _summaries(self) -> list[dict[str, Any]]:
         return sorted(self.evals, key=lambda summary: (summary["architecture"], summary["mode"]))
 
@@ -128,6 +147,7 @@ class Results:
         None if none succeeded or there is no val part.
         """
         rows = self._rows("val", "all", "all", "macro_f1").filter(mode=mode)
+        rows = rows.filter(~pl.col("model").is_in(TRAINED))
         rows = rows.sort("estimate", "model", descending=[True, False])
         return Detector(rows["model"][0], mode) if len(rows) else None
 
@@ -157,6 +177,24 @@ class Results:
             metric="macro_f1",
         )
         return rows.to_dicts()
+
+    def spread(self, detector: Detector) -> Figure | None:
+        """The standard deviation of macro F1 over seeds, on the part shown; None of one seed."""
+        return self.figure(detector, SPREAD)
+
+    def trained(self, detector: Detector) -> dict[str, Any]:
+        """What summary.json says of a model."""
+        return next(
+            model
+            for model in self.training["models"]
+            if (model["architecture"], model["mode"]) == detector
+        )
+
+    @property
+    def unstable(self) -> list[tuple[Detector, Figure]]:
+        """Detectors whose seeds differ much on the part shown, and by how much."""
+        found = [(detector, self.spread(detector)) for detector in self.detectors]
+        return [(d, figure) for d, figure in found if figure and figure["estimate"] > UNSTABLE]
 
     def keys(self, scope: str, metric: str) -> list[str]:
         """The keys of a scope that were scored on the part shown, sorted."""
@@ -223,15 +261,18 @@ class Results:
 
 
 def read_results(
-    splits: Sequence[Path], metrics: Sequence[Path], pairwise: Sequence[Path], evals: Sequence[Path]
+    splits: Sequence[Path],
+    metrics: Sequence[Path],
+    pairwise: Sequence[Path],
+    trainings: Sequence[Path],
+    evals: Sequence[Path],
 ) -> list[Results]:
     """Read the files of all splits, one of each a split and one eval.json a model, in any order."""
     summaries = [read_json(path) for path in evals]
     found = []
-    for split_file, metrics_file, pairwise_file in zip(splits, metrics, pairwise, strict=True):
+    for split_file, *tables, training in zip(splits, metrics, pairwise, trainings, strict=True):
         split = read_json(split_file)
         own = [summary for summary in summaries if summary["split"] == split["name"]]
-        found.append(
-            Results(split, files.read_parquet(metrics_file), files.read_parquet(pairwise_file), own)
-        )
+        scores, pairs = map(files.read_parquet, tables)
+        found.append(Results(split, scores, pairs, own, read_json(training)))
     return found

@@ -9,7 +9,7 @@ import polars as pl
 from cis490.channels import PHASES
 from cis490.evaluation.baselines import MODE
 from cis490.evaluation.breakdowns import CLEAR, CONTROL
-from cis490.evaluation.tables import ALPHA
+from cis490.evaluation.tables import ALPHA, UNSTABLE
 from cis490.markdown import table
 from cis490.report.headline import sample
 from cis490.report.results import Detector, Results
@@ -47,7 +47,8 @@ def sections(results: Results) -> list[Section]:
         found += [_confusion(results)] if _best(results) else []
         found += [_significance(results)]
         found += [_seeds(results)] if _has_seeds(results) else []
-    return [*found, _split(results)]
+        found += [_training(results)]
+    return [*found, _searched(results), _split(results)]
 
 
 def _best(results: Results) -> Detector | None:
@@ -279,17 +280,82 @@ def _pairs(results: Results, wanted: list[tuple[Detector, Detector]], second: st
 
 
 def _has_seeds(results: Results) -> bool:
-    return any(len(results.seeds(detector)) > 1 for detector in results.detectors)
+    return any(len(results.seeds(detector)) > 1 for detector in _everyone(results))
 
 
 def _seeds(results: Results) -> Section:
     rows = [
         [*_names(detector), figure["seed"], interval(figure)]
-        for detector in results.detectors
+        for detector in _everyone(results)
         for figure in results.seeds(detector)
     ]
     header = ["detector", "mode", "seed", f"macro F1, {results.part}"]
     return "Each seed alone", [f"{sample(results)}.", "", *table(header, rows, align="ll")]
+
+
+def _training(results: Results) -> Section:
+    everyone = [*results.asked, *(d for d in results.baselines if d.mode != MODE)]
+    rows = []
+    for detector in everyone:
+        model = results.trained(detector)
+        f1, good = model["val_macro_f1"], [s for s in model["seeds"] if s["status"] == "ok"]
+        rates = sorted(
+            {s["chosen"]["learning_rate"] for s in good if "learning_rate" in s["chosen"]}
+        )
+        rows.append(
+            [
+                *_names(detector),
+                f"{len(good)} of {len(model['seeds'])}",
+                NOTHING if f1["mean"] is None else f"{f1['mean']:.3f}",
+                NOTHING if f1["sd"] is None else f"{f1['sd']:.3f}",
+                _spread(results, detector),
+                NOTHING if model["best_seed"] is None else str(model["best_seed"]),
+                listing([f"{rate:.2g}" for rate in rates], NOTHING),
+                str(sum(seed["collapses"] or 0 for seed in model["seeds"])),
+            ]
+        )
+    header = [
+        *("detector", "mode", "seeds", "val macro F1, mean", "sd on val"),
+        *(f"sd on {results.part}", "best seed", "learning rate", "collapses"),
+    ]
+    lines = [
+        f"Means and standard deviations over seeds that did not fail; {sample(results, 'val')}. A "
+        "model's exported seed is the best by val. A collapse that was mended is counted here and "
+        "told in its collapse_report.json.",
+        "",
+        *table(header, rows, align="ll"),
+    ]
+    return "How the seeds were trained", lines
+
+
+def _spread(results: Results, detector: Detector) -> str:
+    figure = results.spread(detector)
+    if figure is None:
+        return NOTHING
+    flag = ", unstable" if figure["estimate"] > UNSTABLE else ""
+    return f"{figure['estimate']:.3f}{flag}"
+
+
+def _searched(results: Results) -> Section:
+    heading = "Search of settings"
+    if not results.searched:
+        return heading, ["None: no detector's settings were searched; all are as configured."]
+    rows = [
+        [
+            *_names(detector),
+            f"{tuning['n_trials']:,}",
+            ", ".join(f"{name} {value}" for name, value in tuning["parameters"].items()) or NOTHING,
+            tuning["reason"],
+        ]
+        for detector, tuning in results.searched
+    ]
+    lines = [
+        "On val alone, before training. Val chose, so its figures of these detectors flatter; what "
+        "is not listed was not searched and is as configured.",
+        "",
+        *table(["detector", "mode", "trials", "chosen", "why"], rows, align="llrll"),
+    ]
+    return heading, lines
 
 
 def _split(results: Results) -> Section:
