@@ -11,7 +11,7 @@ SIZES  ?= 1000 10000 76660
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test test-long bench lint setup setup-dev clean
+.PHONY: help run test test-long tune bench archive lint setup setup-dev clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,8 +23,14 @@ run: setup ## set up, run the workflow on the sample store, show the report's fi
 test: setup-dev ## set up and run all tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
-test-long: setup-dev ## what CI has no time for: 20,000 mutated episodes and indexes, the largest ones
-	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py
+test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones, 200 trainings and rates
+	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py \
+	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py
+
+# The realistic mode decides, for it is what works without trust in the guest; oracle is told beside it.
+tune: setup-dev ## search all settings on the sample store, print what to put into config.yaml
+	PATH="$(abspath $(BIN)):$$PATH" $(SMK) --cores $(CORES) --resources gpu=1 --config tune=true -- tuned
+	@$(BIN)/cis490 tuned
 
 # The peers bring a lot, so they live apart; where they cannot be installed the page says so.
 bench: setup-dev ## write docs/benchmarks.md; SIZES="1000" for a quick look, WORK=folder for its files
@@ -33,6 +39,9 @@ bench: setup-dev ## write docs/benchmarks.md; SIZES="1000" for a quick look, WOR
 	  && touch $(PEERS)/.ready; } || echo "without the peers: see above"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m benchmarks --sizes $(SIZES) \
 	  $(if $(WORK),--work $(WORK)) $$(test -e $(PEERS)/.ready && echo --peers $(PEERS)/bin/python)
+
+archive: setup-dev ## train on public sets and write the tables of docs/models.md
+	$(BIN)/python -m benchmarks.archive
 
 lint: setup-dev ## ruff, snakefmt, mypy, snakemake --lint
 	$(BIN)/ruff check .
@@ -57,8 +66,9 @@ $(VENV)/.run-ready: envs/requirements.txt envs/requirements-torch.txt envs/requi
 	@test -e src/cis490/episodes/_rows.so || echo "no C compiler: decoding takes twice as long"
 	@touch $@
 
-$(VENV)/.dev-ready: $(VENV)/.run-ready envs/requirements-dev.txt
+$(VENV)/.dev-ready: $(VENV)/.run-ready envs/requirements-dev.txt envs/requirements-archive.txt
 	$(BIN)/python -m pip install --quiet -r envs/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r envs/requirements-archive.txt
 	@touch $@
 
 clean: ## remove the results and Snakemake's notes on them, and keep the environment

@@ -32,10 +32,22 @@ rule all:
             split=SPLITS,
             model=MODELS,
         ),
+        expand("results/models/{split}/summary.json", split=SPLITS),
         expand(
             "results/predictions/{split}/{model}.parquet", split=SPLITS, model=MODELS
         ),
         expand("results/eval/{split}/metrics.parquet", split=SPLITS),
+
+
+rule tuned:
+    """The search of all settings, and nothing that is trained with what it found."""
+    input:
+        expand(
+            "results/tuning/{split}/{model}_{mode}.json",
+            split=SPLITS,
+            model=[model for model in config["models"] if model in SPACES],
+            mode=config["modes"],
+        ),
 
 
 rule data:

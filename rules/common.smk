@@ -22,15 +22,17 @@ os.environ.update(
     POLARS_MAX_THREADS="1",
 )
 
-from cis490.code import code_hash
-from cis490.config import resolve, splits
+from cis490.code import LEARNING, code_hash
+from cis490.config import require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import Cis490Error
 from cis490.hardware import may_use_gpu
 from cis490.runlock import claim
+from cis490.training.spaces import ROUND, SPACES
 
 try:
     config.update(resolve(config, default_file=REPOSITORY / "config.yaml"))
+    require_optuna(config)
     SPLITS = {split["name"]: split for split in splits(config)}
     if workflow.is_main_process:
         RUN_LOCK = claim(Path(".snakemake"))
@@ -39,7 +41,8 @@ try:
 except Cis490Error as error:
     sys.exit(f"error: {error}")
 
-MODELS = [f"{model}_{mode}" for model in config["models"] for mode in config["modes"]]
+ARCHITECTURES = config["models"] + config["baselines"]
+MODELS = [f"{name}_{mode}" for name in ARCHITECTURES for mode in config["modes"]]
 TABLES = ["episodes", "labels", "proc", "qmp", "guest", "netflow", "exec"]
 
 # Which parts of src/cis490 decide what a rule makes; a test holds this against the imports.
@@ -52,7 +55,6 @@ VERDICTS = [
     ),
     "episodes/_rows.c",
 ]
-LEARNING = ["channels.py", "compiled.py", "schema.py", "models", "training", "windows"]
 CODE = {
     "ingest": [*VERDICTS, "episodes/ingest.py"],
     "gather": [*VERDICTS, "episodes/summary.py", "markdown.py"],
@@ -63,9 +65,12 @@ CODE = {
     ],
     "fit": ["splits.py"],
     "split": ["splits.py"],
+    "tune": [*LEARNING, "evaluation/metrics.py"],
     "train": LEARNING,
     "predict": LEARNING,
+    "summarise": LEARNING,
     "evaluate": ["channels.py", "evaluation", "models/weights.py"],
+    "curves": ["channels.py", "report/curves.py"],
     "report": [
         *(*VERDICTS, "episodes/summary.py", "markdown.py"),
         *("evaluation", "models/weights.py", "report"),
@@ -73,10 +78,16 @@ CODE = {
 }
 
 
+# No reason to train again: they change what is seen and kept, not what is learned. What `tensorboard`
+# and `profile` ask for is an output, so that they are made where they are missing.
+UNLEARNED = ["device", "rate_cache_hours", "tensorboard", "profile"]
+TRAINING = {k: v for k, v in config["training"].items() if k not in UNLEARNED}
+
+
 wildcard_constraints:
     batch=r"[A-Za-z0-9][A-Za-z0-9._-]*-\d+",
     split=r"[A-Za-z0-9][A-Za-z0-9_-]*",
-    architecture="|".join(config["models"]),
+    architecture="|".join(ARCHITECTURES),
     mode="|".join(config["modes"]),
 
 
@@ -91,6 +102,19 @@ def of_batches(pattern, *parts):
     return lambda wildcards: expand(
         pattern, batch=batches_of(SPLITS[wildcards.split], BATCHES, parts)
     )
+
+
+def extras(name, path):
+    """`path` as a named output of a rule, if the setting `name` asks for it."""
+    return {name: directory(path)} if config["training"][name] else {}
+
+
+def tuning(wildcards):
+    """What a search chose for a model; nothing without `tune`, or where nothing is searched."""
+    if not config["tune"] or wildcards.architecture not in SPACES:
+        return []
+    model = f"{wildcards.architecture}_{wildcards.mode}"
+    return f"results/tuning/{wildcards.split}/{model}.json"
 
 
 def gpus(wildcards):

@@ -35,6 +35,27 @@ rule evaluate:
         "../workflow/scripts/evaluate.py"
 
 
+rule curves:
+    """How the trainings of a split went: all seeds of all models in one picture."""
+    input:
+        models=expand("results/models/{{split}}/{model}/model.json", model=MODELS),
+        histories=expand(
+            "results/models/{{split}}/{model}/history.parquet", model=MODELS
+        ),
+    output:
+        curves=report("results/report/curves_{split}.svg", category="Report"),
+    log:
+        "results/logs/curves/{split}.log",
+    benchmark:
+        "results/benchmarks/curves/{split}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("curves"),
+    script:
+        "../workflow/scripts/curves.py"
+
+
 rule report:
     """The page for people: which detectors work on a machine they have never seen."""
     input:
@@ -45,6 +66,8 @@ rule report:
         evals=expand(
             "results/eval/{split}/{model}_eval.json", split=SPLITS, model=MODELS
         ),
+        trainings=expand("results/models/{split}/summary.json", split=SPLITS),
+        curves=expand("results/report/curves_{split}.svg", split=SPLITS),
     output:
         report=report("results/report/comparison_v2.md", category="Report"),
     log:

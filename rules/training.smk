@@ -1,8 +1,37 @@
 """Training: each architecture in each mode on each split, and its predictions.
 
 Needs: results/splits, results/features, results/tensors, results/schema.json.
-Makes: results/models, results/predictions.
+Makes: results/models, results/predictions; results/tuning if `tune` asks for it; results/cache,
+which may be removed at any time.
 """
+
+
+rule tune:
+    """Search one architecture's settings in one mode on val; runs where `tune` asks for it."""
+    input:
+        schema="results/schema.json",
+        fit="results/splits/fit/{split}.parquet",
+        features=of_batches("results/features/{batch}.parquet", "train"),
+        tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+    output:
+        tuning="results/tuning/{split}/{architecture}_{mode}.json",
+    log:
+        "results/logs/tune/{split}/{architecture}_{mode}.log",
+    benchmark:
+        "results/benchmarks/tune/{split}/{architecture}_{mode}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: ROUND * config["training"]["threads"]
+    resources:
+        gpu=gpus,
+    params:
+        trials=config["tuning"]["trials"],
+        seeds=config["seeds"],
+        training=TRAINING,
+        own=lambda wildcards: config["architectures"].get(wildcards.architecture, {}),
+        code=code_of("tune"),
+    script:
+        "../workflow/scripts/tune.py"
 
 
 rule train:
@@ -12,10 +41,15 @@ rule train:
         fit="results/splits/fit/{split}.parquet",
         features=of_batches("results/features/{batch}.parquet", "train"),
         tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+        tuning=tuning,
     output:
+        **extras("tensorboard", "results/tensorboard/{split}/{architecture}_{mode}"),
+        **extras("profile", "results/profile/{split}/{architecture}_{mode}"),
         model="results/models/{split}/{architecture}_{mode}/model.json",
         weights="results/models/{split}/{architecture}_{mode}/weights.safetensors",
         history="results/models/{split}/{architecture}_{mode}/history.parquet",
+        collapses="results/models/{split}/{architecture}_{mode}/collapse_report.json",
+        metadata="results/models/{split}/{architecture}_{mode}/training_metadata.json",
     log:
         "results/logs/train/{split}/{architecture}_{mode}.log",
     benchmark:
@@ -27,11 +61,29 @@ rule train:
         gpu=gpus,
     params:
         seeds=config["seeds"],
-        # The device is no reason to train again; everything else is.
-        training={k: v for k, v in config["training"].items() if k != "device"},
+        training=TRAINING,
+        own=lambda wildcards: config["architectures"].get(wildcards.architecture, {}),
         code=code_of("train"),
     script:
         "../workflow/scripts/train.py"
+
+
+rule summarise:
+    """Every model's seeds on val, with what the figures rest on."""
+    input:
+        models=expand("results/models/{{split}}/{model}/model.json", model=MODELS),
+    output:
+        summary="results/models/{split}/summary.json",
+    log:
+        "results/logs/summarise/{split}.log",
+    benchmark:
+        "results/benchmarks/summarise/{split}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        code=code_of("summarise"),
+    script:
+        "../workflow/scripts/summarise.py"
 
 
 rule predict:

@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 
 from cis490 import cli
+from cis490.files import read_json
 from tests.builders import members_of, pack, small_fleet
 from tests.conftest import SAMPLE_STORE
 
@@ -75,6 +76,8 @@ def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
     )
     with_config = ("--configfile", "mine.yaml")
     run("ingest", *with_config)
+    with pytest.raises(SystemExit, match="cis490 tune"):
+        run("tuned", *with_config)
     run("train", "gbt", "realistic", *with_config)
     run("train", "mlp", "oracle", *with_config)
     run("evaluate", *with_config)
@@ -83,3 +86,21 @@ def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
     assert "| window_index" in shown
     run("report")
     assert capsys.readouterr().out.strip() in shown
+
+
+def test_settings_are_searched_printed_and_trained_with_by_hand(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    small_fleet(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("store: store\ntune: true\ntuning: {trials: 2}\n")
+    with_config = ("--configfile", "mine.yaml")
+    run("ingest", *with_config)
+    with pytest.raises(SystemExit, match=r"gbt_realistic\.json is missing"):
+        run("train", "gbt", "realistic", *with_config)
+    run("tune", "gbt", "realistic", "--workers", "1", *with_config)
+    capsys.readouterr()
+    run("tuned", *with_config)
+    assert "# gbt realistic, 2 trials: " in capsys.readouterr().out
+    run("train", "gbt", "realistic", *with_config)
+    model = read_json(tmp_path / "results/models/host/gbt_realistic/model.json")
+    assert model["tuning"]["n_trials"] == 2

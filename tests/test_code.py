@@ -3,12 +3,14 @@ import re
 
 import pytest
 
-from cis490.code import code_hash
+from cis490.code import LEARNING, code_hash
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "src/cis490"
 # What every job shares and what decides nothing about the content of its results.
-INFRASTRUCTURE = {"__init__.py", "config.py", "errors.py", "files.py", "logs.py", "code.py"}
+INFRASTRUCTURE = {
+    *("__init__.py", "config.py", "errors.py", "files.py", "logs.py", "code.py", "hardware.py"),
+}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def closure(file):
 def named_code():
     text = (ROOT / "rules/common.smk").read_text()
     block = text[text.index("VERDICTS = [") : text.index("\n}\n", text.index("CODE = {")) + 2]
-    names = {}
+    names = {"LEARNING": list(LEARNING)}
     exec(block, names)
     return names["CODE"]
 

@@ -52,6 +52,8 @@ def test_mappings_are_merged_and_lists_replaced():
         ({"grid": {"hz": 0}}, "grid.hz"),
         ({"seeds": []}, "seeds"),
         ({"models": ["resnet"]}, "models.0"),
+        ({"models": ["minirocket"]}, "models.0"),
+        ({"baselines": ["gbt"]}, "baselines.0"),
         (
             {"training": {"source_dropout": {"disk": 0.1}}},
             "unknown key training.source_dropout.disk",
@@ -111,3 +113,30 @@ def test_an_extra_split_takes_what_it_leaves_out_from_the_primary_one():
     assert primary["name"] == "host"
     assert (back["recipe"], back["val_fraction"], back["train_hosts"]) == ("host", 0.25, ["c"])
     assert (later["recipe"], later["name"]) == ("time", "later")
+
+
+def test_what_is_one_for_all_architectures_cannot_be_set_for_one():
+    with pytest.raises(ConfigError, match=r"architectures\.cnn\.threads .*: set training\.threads"):
+        resolve({"architectures": {"cnn": {"threads": 2}}})
+    resolve({"architectures": {"cnn": {"epochs": 2, "depth": 4}}})
+
+
+def test_auto_or_a_number_and_nothing_else():
+    def rate(value):
+        return resolve({"training": {"learning_rate": value}})["training"]["learning_rate"]
+
+    assert (rate("auto"), rate(0.5), rate("1e-3")) == ("auto", 0.5, 0.001)
+    with pytest.raises(ConfigError, match=r"training\.learning_rate: .*'auto' was expected"):
+        rate("fast")
+    for wrong in (0, -1, None):
+        with pytest.raises(ConfigError, match=r"training\.learning_rate: "):
+            rate(wrong)
+
+
+def test_options_that_snakemake_hands_on_as_text_are_read():
+    own = {"cnn": {"depth": "4", "learning_rate": "auto", "epochs": "5"}}
+    assert resolve({"architectures": own})["architectures"]["cnn"] == {
+        "depth": 4,
+        "learning_rate": "auto",
+        "epochs": 5,
+    }

@@ -7,15 +7,16 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cis490 import __version__
 from cis490.channels import MODES
-from cis490.config import read_yaml, resolve, splits
+from cis490.config import read_yaml, require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, read_store, training_settings
 from cis490.errors import Cis490Error, ConfigError
-from cis490.logs import Terminal, logger
+from cis490.logs import LiveTerminal, Terminal, logger
 
 T = TypeVar("T")
 
@@ -25,11 +26,13 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `cis490`; a known error is one line on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
-    logger.handlers[:] = [logging.StreamHandler() if options.verbose else Terminal(options.name)]
+    terminal = _terminal(options)
+    logger.handlers[:] = [terminal]
     logger.setLevel(logging.INFO)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
-        run(options)
+        with closing(terminal):
+            run(options)
     except Cis490Error as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:
@@ -39,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def _terminal(options: argparse.Namespace) -> logging.Handler:
+    if options.verbose:
+        return logging.StreamHandler()
+    live = options.name in ("train", "tune") and sys.stderr.isatty()
+    return LiveTerminal() if live else Terminal(options.name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,16 +72,22 @@ def _parser() -> argparse.ArgumentParser:
         commands, "ingest", _ingest, "decode a store: telemetry, features, tensors, splits"
     )
     train = _command(commands, "train", _train, "train one architecture in one mode, and predict")
-    train.add_argument("architecture", choices=resolve({})["models"])
-    train.add_argument("mode", choices=list(MODES))
+    default = resolve({})
+    train.add_argument("architecture", choices=[*default["models"], *default["baselines"]])
+    tune = _command(commands, "tune", _tune, "search one architecture's settings in one mode")
+    tune.add_argument("architecture", choices=default["models"])
+    tune.add_argument("--workers", type=int, default=2, help="trials at once (default: 2)")
+    for command in (train, tune):
+        command.add_argument("mode", choices=list(MODES))
+    tuned = _command(commands, "tuned", _tuned, "print what searches chose, for config.yaml")
     evaluate = _command(commands, "evaluate", _evaluate, "score what is trained, write the report")
-    for command in (train, evaluate):
+    for command in (train, tune, tuned, evaluate):
         command.add_argument("--split", help="name of the split (default: the primary one)")
     report = _command(commands, "report", _report, "print the first page of the report")
     _simulate_arguments(
         _command(commands, "simulate", _simulate, "make a store of any size, for tests")
     )
-    for command in (ingest, train, evaluate, report):
+    for command in (ingest, train, tune, tuned, evaluate, report):
         command.add_argument(
             "--results", type=Path, default=Path("results"), help="folder (default: results)"
         )
@@ -252,13 +268,16 @@ def _windows(results: Path, split: dict[str, Any], *parts: str) -> tuple[list[Pa
 
 
 def _train(options: argparse.Namespace) -> None:
+    from cis490.code import LEARNING, code_hash
     from cis490.training.predict import predict
-    from cis490.training.train import train
+    from cis490.training.spaces import SPACES
+    from cis490.training.train import Places, train
 
     config, results = _config(options), options.results
     split = _split(options, config)
     name, model = split["name"], f"{options.architecture}_{options.mode}"
     features, tensors = _windows(results, split, "train")
+    searched = config["tune"] and options.architecture in SPACES
     train(
         options.architecture,
         options.mode,
@@ -267,7 +286,10 @@ def _train(options: argparse.Namespace) -> None:
         features=features,
         tensors=tensors,
         config=config,
+        code=code_hash(Path(__file__).parent / part for part in LEARNING),
         out=results / f"models/{name}/{model}",
+        places=Places.under(results, f"{name}/{model}", config),
+        tuning=_tuning(results, name, model) if searched else None,
     )
     features, tensors = _windows(results, split, "train", "test")
     predict(
@@ -283,9 +305,48 @@ def _train(options: argparse.Namespace) -> None:
     print(f"{results}/models/{name}/{model}")
 
 
+def _tuning(results: Path, split: str, model: str) -> Path:
+    return results / f"tuning/{split}/{model}.json"
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from cis490.code import LEARNING, code_hash
+
+    config, results = _config(options, tune=True), options.results
+    require_optuna(config)  # before what imports it
+    from cis490.training.search import tune
+    from cis490.training.trial import Source
+
+    split = _split(options, config)
+    features, tensors = _windows(results, split, "train")
+    source = Source(
+        options.architecture,
+        options.mode,
+        schema_file=results / "schema.json",
+        fit_file=results / f"splits/fit/{split['name']}.parquet",
+        features=features,
+        tensors=tensors,
+        rates=results / "cache/learning_rate",
+        rate_hours=config["training"]["rate_cache_hours"],
+        code=code_hash(Path(__file__).parent / part for part in LEARNING),
+    )
+    out = _tuning(results, split["name"], f"{options.architecture}_{options.mode}")
+    tune(source, config=config, out=out, workers=options.workers)
+    print(out)
+
+
+def _tuned(options: argparse.Namespace) -> None:
+    from cis490.training.tuned import advice
+
+    name = _split(options, _config(options))["name"]
+    print(advice(options.results / f"tuning/{name}"))
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from cis490.evaluation.evaluate import evaluate
     from cis490.report.comparison import write_comparison
+    from cis490.report.curves import write_curves
+    from cis490.training.summary import summarise
 
     config, results = _config(options), options.results
     split = _split(options, config)
@@ -309,12 +370,23 @@ def _evaluate(options: argparse.Namespace) -> None:
         evals=evals,
         replicates=config["evaluation"]["replicates"],
     )
+    folders = [results / f"models/{name}/{model}" for model in models]
+    curves = results / f"report/curves_{name}.svg"
+    write_curves(
+        [folder / "model.json" for folder in folders],
+        [folder / "history.parquet" for folder in folders],
+        curves,
+    )
+    trainings = results / f"models/{name}/summary.json"
+    summarise([folder / "model.json" for folder in folders], trainings)
     write_comparison(
         validation=results / "validation.parquet",
         splits=[results / f"splits/{name}.json"],
         metrics=[out / "metrics.parquet"],
         pairwise=[out / "pairwise.parquet"],
+        trainings=[trainings],
         evals=evals,
+        curves=[curves],
         out=results / "report/comparison_v2.md",
     )
     _report(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import importlib.util
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -51,8 +52,11 @@ def resolve(
     user = copy.deepcopy(dict(overrides))
     _absolute(user, Path(working_directory).resolve())
     config: dict[str, Any] = _numbers(_merge(base, user), _schema())
+    _check_one_imbalance(config.get("training"))
     _check(config)
     _fill(config, _schema())
+    _check_imbalance_settings(config["training"])
+    _check_architectures(config["architectures"])
     splits(config)
     _check_windows(config)
     return config
@@ -100,18 +104,22 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Read text as a number where only a number will do.
+    """Read text as a number, or as true or false, where only that will do.
 
     Snakemake hands on what stands inside braces as text: `--config 'training={epochs: 3}'`.
     """
     parts = _parts(schema)
     if isinstance(value, dict):
         known = {k: inner for part in parts for k, inner in part.get("properties", {}).items()}
-        return {k: _numbers(v, known[k]) if k in known else v for k, v in value.items()}
+        others = [part.get("additionalProperties") for part in parts]
+        other: Mapping[str, Any] = next((o for o in others if isinstance(o, dict)), {})
+        return {k: _numbers(v, known.get(k, other)) for k, v in value.items()}
     if isinstance(value, list):
         items: Mapping[str, Any] = next((p["items"] for p in parts if "items" in p), {})
         return [_numbers(item, items) for item in value]
     types = {kind for part in parts for kind in _as_list(part.get("type", []))}
+    if types == {"boolean"} and value in ("true", "True", "false", "False"):
+        return value in ("true", "True")
     if not isinstance(value, str) or not types or not types <= {"number", "integer", "null"}:
         return value
     if value == "null" and "null" in types:
@@ -123,12 +131,12 @@ def _numbers(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _parts(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A schema and what it refers to by $ref and allOf, as far as our own schema uses them."""
+    """A schema and what it refers to by $ref, allOf and anyOf, as far as our own one uses them."""
     found = [schema]
     for part in found:
         if "$ref" in part:
             found.append(_schema()["$defs"][part["$ref"].removeprefix("#/$defs/")])
-        found.extend(part.get("allOf", ()))
+        found.extend((*part.get("allOf", ()), *part.get("anyOf", ())))
     return found
 
 
@@ -151,7 +159,43 @@ def _check(config: Mapping[str, Any]) -> None:
         close = difflib.get_close_matches(unknown, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         raise ConfigError(f"config: unknown key {key}; {hint}")
-    raise ConfigError(f"config: {where}: {error.message}")
+    reasons = [each.message for each in error.context] or [error.message]
+    raise ConfigError(f"config: {where}: {'; '.join(reasons)}")
+
+
+def _check_one_imbalance(training: Any) -> None:
+    told = training.get("imbalance") if isinstance(training, Mapping) else None
+    if isinstance(told, list | Mapping):
+        raise ConfigError(
+            f"config: training.imbalance: {', '.join(map(str, told))}: choose one; each makes up "
+            "for rare phases by itself, and two together would do so twice"
+        )
+
+
+# Settings that belong to one way of treating imbalance, with that way's name.
+_OF_IMBALANCE = {"focal_gamma": "focal", "label_smoothing": "smoothing"}
+
+
+def _check_imbalance_settings(training: Mapping[str, Any]) -> None:
+    defaults = _schema()["properties"]["training"]["properties"]
+    for key, way in _OF_IMBALANCE.items():
+        if training["imbalance"] != way and training[key] != defaults[key]["default"]:
+            raise ConfigError(
+                f"config: training.{key} is of imbalance: {way}, but training.imbalance is "
+                f"{training['imbalance']}: choose one, for two together would count twice"
+            )
+
+
+def _check_architectures(architectures: Mapping[str, Any]) -> None:
+    """Refuse settings that are one for all; the architectures themselves check their options."""
+    own = _schema()["$defs"]["architecture"]["properties"]
+    shared = set(_schema()["properties"]["training"]["properties"]) - set(own)
+    for name, settings in architectures.items():
+        for key in sorted(shared & set(settings)):
+            raise ConfigError(
+                f"config: architectures.{name}.{key} is one for all architectures: set "
+                f"training.{key}"
+            )
 
 
 def _check_finite(value: Any, where: str) -> None:
@@ -173,6 +217,19 @@ def _fill(value: Any, schema: Mapping[str, Any]) -> None:
             # An extra split takes what it leaves out from `split`, so its items are not filled.
             if key in value and key != "extra_splits":
                 _fill(value[key], inner)
+
+
+def require_optuna(config: Mapping[str, Any]) -> None:
+    """Check that what `tune` asks for is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if config["tune"] and importlib.util.find_spec("optuna") is None:
+        raise ConfigError(
+            "config: tune is true, but Optuna is not installed here: "
+            "pip install 'cis490[tune]', or set tune to false"
+        )
 
 
 def splits(config: Mapping[str, Any]) -> list[dict[str, Any]]:

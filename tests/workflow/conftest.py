@@ -18,7 +18,9 @@ from tests.conftest import ROOT
 SETTINGS = {
     "store": "store",
     "models": ["gbt", "mlp"],
+    "baselines": [],
     "modes": ["realistic"],
+    "seeds": [42, 7],
     "batch": {"episodes": 16},
     "training": {"epochs": 2},
     "evaluation": {"replicates": 200},
@@ -83,13 +85,13 @@ class Run:
     def tables(self) -> dict[str, bytes]:
         """Every result that must be the same, byte for byte, however it came about."""
         paths = sorted(path for path in self.results.rglob("*") if path.is_file())
-        timed = ("logs", "benchmarks", "plan")
+        timed = ("logs", "benchmarks", "plan", "cache")
         return {
             str(path.relative_to(self.results)): path.read_bytes()
             for path in paths
             if path.relative_to(self.results).parts[0] not in timed
-            # The cost of a window is measured, and stands in these two alone.
-            and not path.name.endswith(("_latency.json", "_eval.json"))
+            # What was measured stands in these alone: the cost of a window, and that of a training.
+            and not path.name.endswith(("_latency.json", "_eval.json", "training_metadata.json"))
         }
 
 

@@ -20,9 +20,11 @@ ARTEFACTS = """
     features/alder-00000.parquet tensors/alder-00000.safetensors
     splits/host.parquet splits/host.json
     models/host/gbt_realistic/model.json models/host/mlp_realistic/weights.safetensors
+    models/host/gbt_realistic/collapse_report.json models/host/mlp_realistic/training_metadata.json
+    models/host/summary.json
     predictions/host/gbt_realistic.parquet
     eval/host/gbt_realistic_eval.json eval/host/metrics.parquet eval/host/pairwise.parquet
-    report/comparison_v2.md
+    report/comparison_v2.md report/curves_host.svg
     logs/ingest/alder-00000.log benchmarks/train/host/mlp_realistic.tsv
 """.split()
 
@@ -52,9 +54,9 @@ def test_predictions_hold_every_window_of_val_and_test_and_no_other(finished):
         on="episode_id",
     )
     keys = ["episode_id", "window", "phase", "part"]
-    assert (
-        predictions.select(keys).sort(keys).equals(wanted.select(keys).sort(keys), null_equal=True)
-    )
+    assert predictions["seed"].unique(maintain_order=True).to_list() == [7, 42]
+    for _, of_seed in predictions.group_by("seed"):
+        assert of_seed.select(keys).sort(keys).equals(wanted.select(keys).sort(keys))
     phases = [f"p_{p}" for p in ("clean", "armed", "infecting", "infected_running", "dormant")]
     total = predictions.select(pl.sum_horizontal(phases)).to_series()
     assert (total - 1).abs().max() < 1e-5
@@ -119,6 +121,27 @@ def test_the_device_is_no_reason_to_train_again(run):
     assert run.jobs() == {}
     run.settings(training={"epochs": 3})
     assert run.jobs()["train"] == 2
+
+
+def test_what_is_only_seen_is_made_when_it_is_asked_for_and_trains_nothing_again(run):
+    model = run.results / "models/host/mlp_realistic/weights.safetensors"
+    before = model.read_bytes()
+    run.settings(training={"epochs": 2, "rate_cache_hours": 1})
+    assert run.jobs() == {}
+    run.settings(training={"epochs": 2, "profile": True})
+    assert run.jobs()["train"] == 2
+    run.ok("--until", "train")
+    told = read_json(run.results / "profile/host/mlp_realistic/profile.json")
+    assert 0 < told["input_share"] < 1
+    assert model.read_bytes() == before
+    run.settings()
+    assert "train" not in run.jobs()
+
+
+def test_settings_of_one_architecture_train_that_one_again(run):
+    run.settings(architectures={"mlp": {"width": 32}})
+    jobs = run.jobs()
+    assert jobs["train"] == jobs["predict"] == 1
 
 
 def test_networks_ask_for_a_gpu_and_the_rest_does_not(fresh):
@@ -300,6 +323,39 @@ def test_a_training_that_fails_is_shown_and_leaves_the_others_standing(fresh):
     assert "failed" in report.lower()
     statuses = {read_json(path)["status"] for path in fresh.results.glob("models/*/*/model.json")}
     assert statuses == {"failed"}
+
+
+def test_a_trained_baseline_is_added_without_training_again_and_is_no_detector(run):
+    run.settings(baselines=["minirocket"])
+    jobs = {"train": 1, "predict": 1, "evaluate": 1, "report": 1, "curves": 1, "summarise": 1}
+    assert run.jobs() == jobs
+    run.ok()
+    report = (run.results / "report/comparison_v2.md").read_text()
+    assert report.startswith("# Malware phases, 2 detectors compared")
+    assert re.search(r"^\| minirocket realistic +\|", report, re.M)
+    metrics = pl.read_parquet(run.results / "eval/host/metrics.parquet")
+    assert set(metrics.filter(model="minirocket")["mode"]) == {"realistic"}
+
+
+def test_tune_searches_settings_first_and_the_models_are_trained_with_them(run):
+    pytest.importorskip("optuna")
+    run.settings(models=["gbt"], tune=True, tuning={"trials": 2})
+    assert run.jobs()["tune"] == run.jobs()["train"] == 1
+    run.ok()
+    tuning = read_json(run.results / "tuning/host/gbt_realistic.json")
+    model = read_json(run.results / "models/host/gbt_realistic/model.json")
+    assert model["tuning"] == {"n_trials": 2, **tuning["chosen"]}
+    assert "**Searched:**" in (run.results / "report/comparison_v2.md").read_text()
+    assert run.jobs() == {}
+    run.settings(models=["gbt"])
+    assert (run.jobs()["tune"], run.jobs()["train"]) == (0, 1)
+
+
+def test_tune_without_optuna_stops_with_one_line_that_says_what_to_install(fresh, monkeypatch):
+    (fresh.folder / "sitecustomize.py").write_text("import sys; sys.modules['optuna'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(fresh.folder), prepend=os.pathsep)
+    fresh.settings(tune=True)
+    assert_stops_with(fresh, "tune is true", "pip install 'cis490[tune]'")
 
 
 def test_a_pinned_run_stays_as_it_was_while_the_store_grows(run):
