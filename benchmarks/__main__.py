@@ -1,6 +1,6 @@
 """Measure everything once and write docs/benchmarks.md: `python -m benchmarks`.
 
-make bench                  1,000, 10,000 and 76,660 episodes: about 10 minutes, 10 GB of disk
+make bench                  1,000, 10,000 and 76,660 episodes: about 15 minutes, 10 GB of disk
 make bench SIZES="1000"     a quick look
 """
 
@@ -47,6 +47,7 @@ def main() -> None:
                 "machine": _machine(),
                 "commit": _commit(),
                 **_steps(work, options.rounds, options.step_episodes, options.peers, say),
+                "training": _training(work, options.rounds, say),
             }
         except Failed as failed:
             sys.exit(f"error: {failed}")
@@ -111,6 +112,14 @@ def _steps(
     return {"steps": steps, "peers": peers}
 
 
+def _training(work: Path, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Windows a second of our training loop and of the usual one."""
+    say("training, beside a Dataset and a DataLoader")
+    done = python("-m", "benchmarks.training", str(rounds), folder=work, env=_ONE_THREAD)
+    found: dict[str, Any] = json.loads(done.output.splitlines()[-1])
+    return found
+
+
 def _sizes(work: Path, wanted: list[int], say: Callable[[str], None]) -> dict[str, Any]:
     """Each size's figures; a size that fails costs the page that size alone."""
     alone = max((n for n in wanted if n <= _ONE_CORE_AT), default=wanted[0])
@@ -137,7 +146,7 @@ def _machine() -> dict[str, Any]:
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / page.GIB,
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("polars", "numpy")},
+        **{name: version(name) for name in ("polars", "numpy", "torch")},
     }
 
 
