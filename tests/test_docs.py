@@ -8,7 +8,8 @@ import pytest
 from cis490 import cli
 from cis490.config import resolve
 from cis490.episodes.faults import MEANING
-from cis490.models import ARCHITECTURES
+from cis490.evaluation.baselines import TRAINED
+from cis490.models import ARCHITECTURES, BASELINES
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -40,6 +41,7 @@ def test_links_of_the_docs_lead_somewhere():
 
 def test_the_architectures_of_the_settings_are_those_of_the_registry():
     assert list(ARCHITECTURES) == resolve({})["models"]
+    assert list(BASELINES) == resolve({})["baselines"] == list(TRAINED)
 
 
 def test_each_status_code_is_explained_once():
