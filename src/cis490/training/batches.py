@@ -185,7 +185,7 @@ class Batches:
         """One epoch: every window once, in random order, moved at random as far as it may.
 
         Args:
-            generator: on the CPU; where the epoch ends decides nothing of how far it went.
+            generator: on the CPU; an epoch that is left early leaves it where a whole one does.
         """
         start, y = self.moved(generator)
         n_sources = 0 if self.dropout is None else len(self.dropout.probability)
