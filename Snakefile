@@ -34,6 +34,9 @@ rule all:
         ),
         expand("results/models/{split}/summary.json", split=SPLITS),
         expand(
+            "results/{extra}/{split}/{model}", extra=EXTRAS, split=SPLITS, model=MODELS
+        ),
+        expand(
             "results/predictions/{split}/{model}.parquet", split=SPLITS, model=MODELS
         ),
         expand("results/eval/{split}/metrics.parquet", split=SPLITS),

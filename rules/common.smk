@@ -82,6 +82,7 @@ CODE = {
 # and `profile` ask for is an output, so that they are made where they are missing.
 UNLEARNED = ["device", "rate_cache_hours", "tensorboard", "profile"]
 TRAINING = {k: v for k, v in config["training"].items() if k not in UNLEARNED}
+EXTRAS = [name for name in ("tensorboard", "profile") if config["training"][name]]
 
 
 wildcard_constraints:

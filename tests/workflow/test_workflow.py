@@ -131,8 +131,9 @@ def test_what_is_only_seen_is_made_when_it_is_asked_for_and_trains_nothing_again
     run.settings(training={"epochs": 2, "profile": True})
     assert run.jobs()["train"] == 2
     run.ok("--until", "train")
-    told = read_json(run.results / "profile/host/mlp_realistic/profile.json")
-    assert 0 < told["input_share"] < 1
+    assert (run.results / "profile/host/mlp_realistic").is_dir()  # too few steps for a trace
+    log = (run.results / "logs/train/host/mlp_realistic.log").read_text()
+    assert "too short for a profile" in log
     assert model.read_bytes() == before
     run.settings()
     assert "train" not in run.jobs()

@@ -47,6 +47,8 @@ class Profiler:
     ) -> None:
         if self._profile is not None:
             self._profile.__exit__(kind, error, trace)
+            if self.done <= SKIPPED:
+                logger.info("a training of %d steps is too short for a profile", self.done)
 
     def step(self) -> None:
         """Say that a step ended."""
