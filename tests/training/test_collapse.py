@@ -7,6 +7,7 @@ import torch
 from cis490 import files
 from cis490.training.collapse import (
     SKIPS,
+    UNSOLVED,
     WINDOW_SAMPLES,
     WINDOW_STEPS,
     Action,
@@ -160,11 +161,10 @@ def test_each_fault_is_caught_in_bounded_time(fault, long):
         run = record(broken(fault, seed))
         found = run.judge()
         if found is None and fault in ("frozen", "exploding"):
-            assert np.mean(run.losses[-WINDOW:]) < 1e-3  # nothing was left to be learnt
+            chance = chance_loss(run.counts, run.weights)
+            assert np.median(run.losses[-WINDOW:]) <= UNSOLVED * chance  # nothing left to learn
             continue
-        if (
-            found is None and fault == "spike"
-        ):  # a head that knows little, turned round, costs little
+        if found is None and fault == "spike":  # a head that knows little costs little, turned
             rise = np.mean(run.losses[-WINDOW:]) - np.mean(run.losses[: run.setup.fault_step])
             assert rise < chance_loss(run.counts, run.weights)
             continue
