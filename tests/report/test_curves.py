@@ -143,7 +143,7 @@ def test_the_same_files_give_the_same_bytes_whatever_matplotlib_is_set_to(tmp_pa
     ],
 )
 def test_what_a_history_lacks_is_no_reason_to_fail(rows, kept, tmp_path):
-    ET.fromstring(written(tmp_path, model(rows, kept)))
+    assert ET.fromstring(written(tmp_path, model(rows, kept))).tag.endswith("svg")
 
 
 def test_a_baseline_that_is_fitted_at_once_has_no_row_but_a_training_that_failed_has():
@@ -155,4 +155,4 @@ def test_a_baseline_that_is_fitted_at_once_has_no_row_but_a_training_that_failed
 
 
 def test_a_split_without_any_curve_still_has_its_picture(tmp_path):
-    ET.fromstring(written(tmp_path, model(epochs(42, [0.7]), {42: 1})))
+    assert ET.fromstring(written(tmp_path, model(epochs(42, [0.7]), {42: 1}))).tag.endswith("svg")

@@ -12,7 +12,7 @@ import numpy as np
 from cis490.errors import Cis490Error, FormatError
 from cis490.models.options import Presets, resolve_options
 from cis490.models.views import CodedSeries, WindowView
-from cis490.training.run import Run
+from cis490.training.run import History, Run
 
 
 class InputError(Cis490Error, ValueError):
@@ -143,7 +143,7 @@ class Classifier(ABC):
         self.settings = settings or FitSettings()
         self.columns = columns
         self.options = resolve_options(type(self).__name__, self.presets, preset, options)
-        self.history: list[dict[str, float | int | None]] = []  # a row an epoch, after fit
+        self.history: History = []  # a row an epoch, after fit
         self.best_epoch = 0  # the one whose weights were kept, from 1
         self.events: list[dict[str, Any]] = []  # collapses and what was done (training.collapse)
         self.chosen: dict[str, Any] = {"device": "cpu"}  # what `auto` settings came to

@@ -14,7 +14,7 @@ from cis490.models.base import Classifier, Columns, FitSettings
 from cis490.models.options import Presets
 from cis490.models.views import WindowView
 from cis490.models.weights import class_weights
-from cis490.training.run import Run
+from cis490.training.run import History, Run
 from cis490.training.schedule import macro_f1
 
 # The options that are XGBoost's own, under its names.
@@ -193,9 +193,10 @@ class _History(xgboost.callback.TrainingCallback):
 
     def __init__(self, eta: float, run: Run) -> None:
         self.eta, self.run = eta, run
-        self.rows: list[dict[str, float | int | None]] = []
+        self.rows: History = []
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
+        """Take note of a round; never ask for an end."""
         val = evals_log.get("val", {})
         row = {
             "attempt": 1,

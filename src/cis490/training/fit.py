@@ -18,10 +18,10 @@ from cis490.training.batches import Batch, Batches
 from cis490.training.collapse import Ladder, Monitor
 from cis490.training.device import computing, seeded
 from cis490.training.finder import find_rate
-from cis490.training.loop import AnotherSeed, History, train_network
+from cis490.training.loop import AnotherSeed, train_network
 from cis490.training.losses import Loss
 from cis490.training.memory import largest_micro_batch
-from cis490.training.run import Run
+from cis490.training.run import History, Run
 from cis490.training.schedule import EarlyStopping, warm_up_steps
 from cis490.training.state import Kept, State
 from cis490.training.step import TYPES, Stepper, resolve_precision

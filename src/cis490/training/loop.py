@@ -21,8 +21,6 @@ from cis490.training.step import Stepped
 
 logger = logging.getLogger("cis490")
 
-History = list[dict[str, float | int | None]]
-
 LOOK: Final = 25  # steps between two looks at their losses and norms: a look waits for the device
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cis490.errors import ConfigError
+from cis490.training.run import Row
 
 logger = logging.getLogger("cis490")
-
-Row = Mapping[str, float | int | None]
 
 _PAUSE_S: Final = 0.5  # between two lines of the log: rounds of gbt take milliseconds
 # What TensorBoard calls the columns of the history; the part before the slash groups its charts.

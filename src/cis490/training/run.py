@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cis490.training.finder import RateCache
 
-Row = Mapping[str, float | int | None]
+Row = Mapping[str, float | int | None]  # of a history: see `checkpoint.HISTORY_SCHEMA`
+History = list[dict[str, float | int | None]]
 
 
 def _nobody(row: Row) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from cis490.files import write_bytes
 from cis490.training.collapse import Monitor
+from cis490.training.run import History
 from cis490.training.schedule import EarlyStopping
 from cis490.training.step import Stepper
 
@@ -43,7 +44,7 @@ class State:
         stopping: EarlyStopping,
         generator: torch.Generator,
         attempt: int,
-        history: list[dict[str, float | int | None]],
+        history: History,
     ) -> None:
         self.net, self.stepper, self.monitor = net, stepper, monitor
         self.stopping, self.generator = stopping, generator
