@@ -10,13 +10,11 @@ from cis490.training.collapse import (
     UNSOLVED,
     WINDOW_SAMPLES,
     WINDOW_STEPS,
-    Action,
     Collapse,
     Kind,
-    Ladder,
     Monitor,
-    report,
 )
+from cis490.training.ladder import Action, Ladder, report
 from tests.training.runs import (
     AT_A_STEP,
     FROM_THE_START,

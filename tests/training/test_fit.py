@@ -11,8 +11,8 @@ from cis490 import hardware
 from cis490.models import FitSettings, create, get_class, network
 from cis490.training import finder, fit, memory
 from cis490.training.batches import Batches
-from cis490.training.collapse import RESEED_OFFSET
 from cis490.training.finder import RateCache
+from cis490.training.ladder import RESEED_OFFSET
 from cis490.training.loop import TrainingFailed
 from cis490.training.run import Run
 from cis490.training.state import State

@@ -9,7 +9,8 @@ from cis490.models import FitSettings
 from cis490.models.views import WindowView
 from cis490.training import loop
 from cis490.training.batches import Batches
-from cis490.training.collapse import RUNGS, Collapse, Kind, Ladder, Monitor
+from cis490.training.collapse import Collapse, Kind, Monitor
+from cis490.training.ladder import RUNGS, Ladder
 from cis490.training.loop import AnotherSeed, Judged, TrainingFailed, judge, train_network
 from cis490.training.losses import Loss
 from cis490.training.run import Run

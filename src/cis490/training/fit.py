@@ -15,9 +15,10 @@ from cis490.files import to_json
 from cis490.models.base import FitSettings
 from cis490.models.preprocess import Standardiser
 from cis490.training.batches import Batch, Batches
-from cis490.training.collapse import Ladder, Monitor
+from cis490.training.collapse import Monitor
 from cis490.training.device import computing, seeded
 from cis490.training.finder import find_rate
+from cis490.training.ladder import Ladder
 from cis490.training.loop import AnotherSeed, train_network
 from cis490.training.losses import Loss
 from cis490.training.memory import largest_micro_batch

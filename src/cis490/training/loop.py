@@ -11,7 +11,8 @@ from torch import nn
 
 from cis490.errors import Cis490Error
 from cis490.training.batches import Batches
-from cis490.training.collapse import Action, Collapse, Ladder
+from cis490.training.collapse import Collapse
+from cis490.training.ladder import Action, Ladder
 from cis490.training.losses import Loss
 from cis490.training.profile import Profiler
 from cis490.training.run import Run
