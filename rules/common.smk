@@ -69,11 +69,11 @@ CODE = {
     "train": LEARNING,
     "predict": LEARNING,
     "summarise": LEARNING,
-    "evaluate": ["channels.py", "evaluation", "models/weights.py"],
+    "evaluate": ["channels.py", "seeds.py", "evaluation", "models/weights.py"],
     "curves": ["channels.py", "report/curves.py"],
     "report": [
         *(*VERDICTS, "episodes/summary.py", "markdown.py"),
-        *("evaluation", "models/weights.py", "report"),
+        *("seeds.py", "evaluation", "models/weights.py", "report"),
     ],
 }
 

@@ -20,6 +20,7 @@ LEARNING: Final = (
     "compiled.py",
     "hardware.py",
     "schema.py",
+    "seeds.py",
     "models",
     "training",
     "windows",

@@ -20,6 +20,7 @@ from cis490.evaluation.bootstrap import (
     seed_weights,
 )
 from cis490.evaluation.breakdowns import ALL, Replicated
+from cis490.seeds import deviation
 
 METRICS_SCHEMA: Final = pl.Schema(
     {
@@ -60,7 +61,6 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
 COMPARED: Final = "macro_f1"
 COVERAGE: Final = "macro_f1_coverage"
 SPREAD: Final = "macro_f1_sd"
-UNSTABLE: Final = 0.05  # a larger standard deviation of macro F1 over seeds is flagged
 ALPHA: Final = 0.05
 # Ends of an interval closer than this differ by rounding only.
 NO_WIDTH: Final = 1e-12
@@ -141,10 +141,10 @@ def _spread(
     part: str, scores: Replicated, entrant: Entrant, origin: Provenance
 ) -> list[dict[str, Any]]:
     """The standard deviation (of a sample) of macro F1 over seeds, if there are several."""
-    if len(entrant.seeds) < 2:
-        return []
     f = [(row.scope, row.key, row.metric) for row, _ in scores.rows].index((*ALL, COMPARED))
-    estimate = float(np.std(scores.estimates[f, list(entrant.runs)], ddof=1))
+    estimate = deviation(scores.estimates[f, list(entrant.runs)].tolist())
+    if estimate is None:
+        return []
     row = scores.rows[f][0]._replace(metric=SPREAD)._asdict()
     name = {"split": origin.split, "model": entrant.model, "mode": entrant.mode, "part": part}
     nothing = {"seed": None, "low": None, "high": None, "n_valid_replicates": 0}

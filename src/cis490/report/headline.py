@@ -9,7 +9,6 @@ from typing import Any, Final
 from cis490.channels import PHASES
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
-from cis490.evaluation.tables import UNSTABLE
 from cis490.markdown import one_line, table
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
@@ -22,6 +21,7 @@ from cis490.report.text import (
     listing,
     profiles,
 )
+from cis490.seeds import UNSTABLE
 
 END_OF_HEADLINE: Final = "<!-- end of headline -->"
 

@@ -13,9 +13,10 @@ from cis490 import files
 from cis490.channels import MODES
 from cis490.evaluation.baselines import CLOCK, MODE, TRAINED
 from cis490.evaluation.inputs import SHOWN
-from cis490.evaluation.tables import COVERAGE, SPREAD, UNSTABLE
+from cis490.evaluation.tables import COVERAGE, SPREAD
 from cis490.files import read_json
 from cis490.report.text import FEW_EPISODES
+from cis490.seeds import UNSTABLE
 
 
 class Detector(NamedTuple):

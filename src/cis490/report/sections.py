@@ -9,7 +9,7 @@ import polars as pl
 from cis490.channels import PHASES
 from cis490.evaluation.baselines import MODE
 from cis490.evaluation.breakdowns import CLEAR, CONTROL
-from cis490.evaluation.tables import ALPHA, UNSTABLE
+from cis490.evaluation.tables import ALPHA
 from cis490.markdown import table
 from cis490.report.headline import sample
 from cis490.report.results import Detector, Results
@@ -26,6 +26,7 @@ from cis490.report.text import (
     rate,
     yes,
 )
+from cis490.seeds import UNSTABLE
 
 Section = tuple[str, list[str]]
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from cis490.files import write_json
+from cis490.seeds import UNSTABLE, deviation
 from cis490.training.checkpoint import read_description
 
 KIND: Final = "cis490.models"
 VERSION: Final = 1
-
-UNSTABLE: Final = 0.05  # a larger standard deviation of macro F1 over seeds is flagged
 
 
 def aggregate(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def aggregate(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     good = [entry for entry in seeds if entry["status"] == "ok"]
     f1 = [entry["val_macro_f1"] for entry in good if entry["val_macro_f1"] is not None]
-    sd = statistics.stdev(f1) if len(f1) > 1 else None
+    sd = deviation(f1)
     best = max(good, key=lambda entry: entry["val_macro_f1"] or 0.0, default=None)
     return {
         "status": "ok" if good else "failed",

@@ -18,9 +18,9 @@ from cis490.models.base import Classifier, InputError, Prepared
 from cis490.models.registry import get_class
 from cis490.schema import Schema
 from cis490.training.checkpoint import save_model
-from cis490.training.collapse import Ladder, report
 from cis490.training.data import Cases, columns_of, load_fit
 from cis490.training.finder import RateCache
+from cis490.training.ladder import Ladder, report
 from cis490.training.progress import Progress
 from cis490.training.provenance import Timer, data_sha256, provenance
 from cis490.training.run import Row, Run
