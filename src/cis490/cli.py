@@ -315,6 +315,7 @@ def _tune(options: argparse.Namespace) -> None:
     config, results = _config(options, tune=True), options.results
     require_optuna(config)  # before what imports it
     from cis490.training.search import tune
+    from cis490.training.train import rates_under
     from cis490.training.trial import Source
 
     split = _split(options, config)
@@ -326,7 +327,7 @@ def _tune(options: argparse.Namespace) -> None:
         fit_file=results / f"splits/fit/{split['name']}.parquet",
         features=features,
         tensors=tensors,
-        rates=results / "cache/learning_rate",
+        rates=rates_under(results),
         rate_hours=config["training"]["rate_cache_hours"],
         code=code_hash(Path(__file__).parent / part for part in LEARNING),
     )

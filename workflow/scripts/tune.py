@@ -7,6 +7,7 @@ if __name__ == "__main__":  # the search's worker processes import this file
         from pathlib import Path
 
         from cis490.training.search import tune
+        from cis490.training.train import rates_under
         from cis490.training.trial import Source
 
         training = snakemake.config["training"]
@@ -17,7 +18,7 @@ if __name__ == "__main__":  # the search's worker processes import this file
             fit_file=snakemake.input.fit,
             features=snakemake.input.features,
             tensors=snakemake.input.tensors,
-            rates=Path("results/cache/learning_rate"),
+            rates=rates_under(Path("results")),
             rate_hours=training["rate_cache_hours"],
             code=snakemake.params.code,
         )

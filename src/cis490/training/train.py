@@ -63,10 +63,15 @@ class Places:
         asked = config["training"]
         return cls(
             states=results / "cache/training" / model,
-            rates=results / "cache/learning_rate",
+            rates=rates_under(results),
             tensorboard=results / "tensorboard" / model if asked["tensorboard"] else None,
             profile=results / "profile" / model if asked["profile"] else None,
         )
+
+
+def rates_under(results: Path) -> Path:
+    """The workflow's place for learning rates that were found."""
+    return results / "cache/learning_rate"
 
 
 def train(
