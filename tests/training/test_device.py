@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -35,18 +34,3 @@ def test_the_callers_random_state_threads_and_algorithms_come_back():
     assert torch.equal(torch.rand(3), wanted)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_network_trains_on_cuda_and_predicts_what_the_cpu_predicts():
-    from cis490.models import create, get_class
-    from tests.models.problems import QUICK, make_problem
-
-    problem = make_problem()
-    for name in ("mlp", "cnn", "gru", "lstm", "transformer"):
-        settings = FitSettings(**{**vars(QUICK), "device": "cuda"})
-        model = create(name, 3, settings=settings).fit(problem.X, problem.y)
-        rebuilt = get_class(name).from_state(*model.state())
-        there, here = (m.predict_proba(problem.X_val) for m in (model, rebuilt))
-        np.testing.assert_allclose(there, here, atol=1e-2)
-        assert (here.argmax(1) == problem.y_val).mean() > 0.85

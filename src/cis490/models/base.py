@@ -29,6 +29,7 @@ class FitSettings:
         precision: of the networks' arithmetic, a name in `training.step.TYPES`; "auto": what suits
             the device.
         deterministic: on a card, only algorithms that give the same bits each time.
+        graphs: on a card, record steps and play them (`training.graphs`); the same bits, sooner.
         imbalance: one of `training.losses.IMBALANCE`.
         focal_gamma, label_smoothing: of the focal loss and of label smoothing, where chosen.
         source_dropout: chance that a whole source is hidden from a training case, by its name in
@@ -45,6 +46,7 @@ class FitSettings:
     clip_norm: float = 1.0
     precision: str = "auto"
     deterministic: bool = True
+    graphs: bool = True
     threads: int = 1
     imbalance: str = "weighted"
     focal_gamma: float = 2.0

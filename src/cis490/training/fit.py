@@ -174,8 +174,9 @@ class Training(Generic[Net]):
         return State(net, stepper, monitor, stopping, generator, attempt, self.history)
 
     def _stepper(self, net: Net, loss: Loss, chosen: Mapping[str, Any]) -> Stepper:
+        decay, on_card = self.settings.weight_decay, loss.weights.is_cuda
         optimizer = torch.optim.AdamW(
-            net.parameters(), weight_decay=self.settings.weight_decay, fused=True
+            net.parameters(), weight_decay=decay, fused=True, capturable=on_card
         )
         return Stepper(
             net,
@@ -184,6 +185,8 @@ class Training(Generic[Net]):
             precision=chosen["precision"],
             clip_norm=self.settings.clip_norm,
             micro_batch=chosen["micro_batch"],
+            # A trace shows kernels by what started them.
+            graphs=self.settings.graphs and self.run.profile is None,
         )
 
     def _rate_parts(self, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import torch
+from torch.autograd import DeviceType
 
 from cis490.files import replacing, write_json
 from cis490.training.batches import INPUT
@@ -58,7 +59,8 @@ class Profiler:
 
     def _write(self, profile: torch.profiler.profile) -> None:
         assert self.folder is not None
-        events = profile.key_averages()
+        # A card's queue is told of apart, under the same names.
+        events = [e for e in profile.key_averages() if e.device_type == DeviceType.CPU]
         steps = [event for event in events if event.key.startswith("ProfilerStep")]
         whole = sum(event.cpu_time_total for event in steps)
         waited = sum(event.cpu_time_total for event in events if event.key == INPUT)

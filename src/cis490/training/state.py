@@ -65,6 +65,7 @@ class State:
         """Return to the best weights; what optimiser and scaler remember led away from them."""
         self.net.load_state_dict(self.best)
         self.stepper.optimizer.state.clear()
+        self.stepper.forget()
         self.stepper.scaler.load_state_dict(self._first_scale)
         self.monitor.reset()
 
@@ -92,6 +93,7 @@ class State:
         device = self.stepper.device
         self.net.load_state_dict(saved["net"])
         self.stepper.optimizer.load_state_dict(saved["optimizer"])
+        self.stepper.forget()
         self.stepper.scaler.load_state_dict(saved["scaler"])
         self.stepper.micro_batch = saved["micro_batch"]
         self.monitor.restore(saved["monitor"])

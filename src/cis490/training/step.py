@@ -10,6 +10,7 @@ from torch import nn
 
 from cis490.errors import ConfigError
 from cis490.training.batches import Batch
+from cis490.training.graphs import Graphs
 from cis490.training.losses import Loss
 
 logger = logging.getLogger("cis490")
@@ -51,6 +52,8 @@ class Stepper:
         clip_norm: longer gradients are shortened to it.
         micro_batch: cases of a piece, at most.
         scaler: another one than the precision asks for.
+        graphs: on a card, record steps and play them (`Graphs`), unless a scaler has to look at
+            each; the optimiser must be capturable then.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Stepper:
         clip_norm: float,
         micro_batch: int,
         scaler: torch.amp.GradScaler | None = None,
+        graphs: bool = False,
     ) -> None:
         self.net, self.optimizer, self.loss = net, optimizer, loss
         self.device = loss.weights.device
@@ -73,6 +77,10 @@ class Stepper:
         self.scaler = scaler or torch.amp.GradScaler(
             self.device.type, enabled=precision == "float16"
         )
+        self._graphs, self._rate = None, None
+        if graphs and self.device.type == "cuda" and not self.scaler.is_enabled():
+            self._graphs = Graphs()
+            self._rate = torch.zeros((), device=self.device)  # a recording reads it from there
 
     def step(self, batch: Batch, rate: float) -> Stepped:
         """Make a step on one batch at a learning rate.
@@ -80,26 +88,47 @@ class Stepper:
         Raises:
             MemoryError: a single case does not fit.
         """
+        if self._rate is not None:
+            self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate if self._rate is None else self._rate
+        scale = self.scaler.get_scale()
+        made = self._graphs.step(batch, self._work) if self._graphs else None
+        if made is None:
+            made = self._applied(*self._fitting_gradients(batch))
+        table = made[2:].view_as(self._unit)
+        return Stepped(made[0], made[1], table, self.scaler.get_scale() < scale)
+
+    def forget(self) -> None:
+        """Record steps anew; to be called when what the optimiser remembers was replaced."""
+        if self._graphs:
+            self._graphs.forget()
+
+    def _fitting_gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_gradients`, in smaller pieces if memory runs out."""
         while True:
             try:
-                loss, table = self._gradients(batch)
-                break
+                return self._gradients(batch)
             except torch.OutOfMemoryError as error:
                 self.optimizer.zero_grad(set_to_none=True)
+                self.forget()
                 if self.micro_batch == 1:
                     raise MemoryError(f"not even one case fits: {error}") from None
                 self.micro_batch = -(-min(self.micro_batch, len(batch)) // 2)
                 logger.warning("out of memory: goes on with pieces of %d cases", self.micro_batch)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def _work(self, batch: Batch) -> torch.Tensor:
+        return self._applied(*self._gradients(batch))
+
+    def _applied(self, loss: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Step along the gradients there are: loss, norm and table one after another."""
         self.scaler.unscale_(self.optimizer)  # at their own scale, or the clip means nothing
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
-        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Stepped(loss, norm, table, self.scaler.get_scale() < scale)
+        return torch.cat([loss[None], norm[None], table.flatten()])
 
     def _gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Leave the batch's (scaled) gradients in the parameters; return its loss and table."""
