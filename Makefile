@@ -11,7 +11,7 @@ SIZES  ?= 1000 10000 76660
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test test-long tune bench archive lint setup setup-dev clean
+.PHONY: help run test test-long tune bench bench-card archive lint setup setup-dev clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ bench: setup-dev ## write docs/benchmarks.md; SIZES="1000" for a quick look, WOR
 	  && touch $(PEERS)/.ready; } || echo "without the peers: see above"
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m benchmarks --sizes $(SIZES) \
 	  $(if $(WORK),--work $(WORK)) $$(test -e $(PEERS)/.ready && echo --peers $(PEERS)/bin/python)
+
+bench-card: setup-dev ## write docs/card.md: training on a CUDA device beside the usual loop
+	$(BIN)/python -m benchmarks.card --out docs
 
 archive: setup-dev ## train on public sets and write the tables of docs/models.md
 	$(BIN)/python -m benchmarks.archive

@@ -40,7 +40,7 @@ def measure(rounds: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
     for name in NETWORKS:
-        view, y = _cases(tabular=name == "mlp")
+        view, y = cases(tabular=name == "mlp")
         found[name] = _compare(name, view, y, rounds)
     return {"networks": found, "windows": len(y), "batch": SETTINGS.batch_size, "rounds": rounds}
 
@@ -48,7 +48,7 @@ def measure(rounds: int) -> dict[str, Any]:
 def _compare(name: str, view: WindowView, y: np.ndarray, rounds: int) -> dict[str, Any]:
     loaders = {
         workers: DataLoader(
-            _Windows(view, y),
+            Windows(view, y),
             batch_size=SETTINGS.batch_size,
             shuffle=True,
             num_workers=workers,
@@ -58,7 +58,7 @@ def _compare(name: str, view: WindowView, y: np.ndarray, rounds: int) -> dict[st
     }
     ours = Batches(view, view.series, y, torch.device("cpu"), batch_size=SETTINGS.batch_size)
     source = torch.Generator().manual_seed(0)
-    net = _network(name, view)
+    net = network(name, view)
     loss = Loss(y, PHASES, SETTINGS)
     stepper = Stepper(
         net,
@@ -68,7 +68,7 @@ def _compare(name: str, view: WindowView, y: np.ndarray, rounds: int) -> dict[st
         clip_norm=1.0,
         micro_batch=SETTINGS.batch_size,
     )
-    usual = _network(name, view)
+    usual = network(name, view)
     optimizer = torch.optim.AdamW(usual.parameters(), weight_decay=0.01)
 
     def train_ours() -> None:
@@ -98,7 +98,7 @@ def _compare(name: str, view: WindowView, y: np.ndarray, rounds: int) -> dict[st
     for workers, loader in loaders.items():
         works[f"usual_{workers}"] = partial(train_usual, loader)
         works[f"usual_input_{workers}"] = partial(make_usual, loader)
-    seconds = _in_turns(works, rounds)
+    seconds = in_turns(works, rounds)
     rate = {what: len(y) / statistics.median(times) for what, times in seconds.items()}
     usual_rate = max(rate["usual_0"], rate["usual_2"])
     usual_input = max(rate["usual_input_0"], rate["usual_input_2"])
@@ -112,7 +112,8 @@ def _compare(name: str, view: WindowView, y: np.ndarray, rounds: int) -> dict[st
     }
 
 
-def _in_turns(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+def in_turns(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each work in each round; they take turns, and the first round does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
         for name, work in works.items():
@@ -123,7 +124,7 @@ def _in_turns(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, li
     return seconds
 
 
-class _Windows(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class Windows(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The usual data set: an item is a window, made ready when it is asked for."""
 
     def __init__(self, view: WindowView, y: np.ndarray) -> None:
@@ -148,32 +149,33 @@ class _Windows(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return torch.cat([values, mask.float()]), torch.tensor(self.y[i])
 
 
-def _network(name: str, view: WindowView) -> nn.Module:
-    model = create(name, PHASES, settings=SETTINGS)
+def network(name: str, view: WindowView, preset: str = "small") -> nn.Module:
+    """An untrained network for windows of a view, with a head of its own."""
+    model = create(name, PHASES, preset=preset, settings=SETTINGS)
     assert isinstance(model, NetworkClassifier)
     torch.manual_seed(0)
     n_inputs = 2 * view.shape[1]
     return nn.Sequential(model._backbone(n_inputs, view.length), nn.LazyLinear(PHASES))
 
 
-def _cases(*, tabular: bool) -> tuple[WindowView, np.ndarray]:
+def cases(*, tabular: bool, episodes: int = EPISODES) -> tuple[WindowView, np.ndarray]:
     """Windows of made-up episodes in the realistic mode's shape; only their size matters here."""
     rng = np.random.default_rng(0)
     first = np.arange(0, STEPS - LENGTH + 1, STRIDE)
-    n = EPISODES * len(first)
+    n = episodes * len(first)
     y = rng.integers(0, PHASES, n)
     if tabular:
         X = rng.normal(size=(n, len(feature_names("realistic")), 1)).astype(np.float32)
         return WindowView.from_array(X), y
     channels = len(channel_index("realistic"))
-    codes = rng.integers(LEAST, 32768, (EPISODES * STEPS, channels)).astype(np.int16)
+    codes = rng.integers(LEAST, 32768, (episodes * STEPS, channels)).astype(np.int16)
     codes[rng.random(codes.shape) < 0.02] = MISSING
-    offset = np.arange(EPISODES + 1) * STEPS
-    scale = np.full((EPISODES, channels), 6e-5, np.float32)
+    offset = np.arange(episodes + 1) * STEPS
+    scale = np.full((episodes, channels), 6e-5, np.float32)
     series = CodedSeries(codes, offset, scale, np.full_like(scale, -2))
     low = np.repeat(offset[:-1], len(first))
     options = {"jitter": STRIDE // 2, "low": low, "high": low + first[-1]}
-    labels = rng.integers(0, PHASES, EPISODES * STEPS).astype(np.int8)
+    labels = rng.integers(0, PHASES, episodes * STEPS).astype(np.int8)
     start = (offset[:-1, None] + first).ravel()
     return WindowView(series, start, LENGTH, step_label=labels, **options), y
 
