@@ -253,7 +253,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name):
         state_bytes(fitted_to(name, problem.X, problem.y, 3, seed=seed)) for seed in (5, 5, 6)
     )
     assert once == again
-    assert once != other
+    assert (once != other) == (name != "threshold")  # which draws nothing of so few cases
 
 
 def test_what_is_saved_predicts_the_same(name):

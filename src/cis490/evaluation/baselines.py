@@ -18,13 +18,15 @@ from cis490.models.weights import class_weights
 MODE: Final = "baseline"
 CLOCK: Final = "window_index"
 
-TRAINED: Final = ("minirocket",)
+TRAINED: Final = ("minirocket", "logistic", "threshold")
 
 DESCRIPTION: Final = {
     "always_infected": "says infected_running of every window",
     "majority": "says the phase most frequent in training",
     CLOCK: "knows a window's place in its episode, no channel",
     "minirocket": "MiniRocket: fixed kernels, then a ridge classifier",
+    "logistic": "logistic regression on summary features, with a ridge",
+    "threshold": "the best single feature, cut at a few thresholds",
 }
 
 

@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 
 from cis490.models.base import Classifier, Columns
+from cis490.models.measured import history_row, measured
 from cis490.models.options import Presets
 from cis490.models.preprocess import Standardiser
 from cis490.models.views import WindowView
 from cis490.models.weights import class_weights
-from cis490.training.batches import Batches, SourceDropout
+from cis490.training.batches import Batches, ScaleJitter, SourceDropout
 from cis490.training.device import computing, resolve_device, seeded
 from cis490.training.run import Run
-from cis490.training.schedule import macro_f1
 
 SIZE: Final = 9  # weights of a kernel
 # All kernels of three weights 2 and six weights -1. They add up to 0: a level alone gives 0.
@@ -190,6 +190,7 @@ class MiniRocket(Classifier):
     Options: `cases` to learn from, at most; the ridge's time grows with their cube.
     """
 
+    weighing = None  # its probabilities are too sure for a filter (docs/decisions/0007)
     presets: ClassVar[Presets] = {"small": {"cases": 4096}, "large": {"cases": 8192}}
 
     _standardiser: Standardiser
@@ -209,9 +210,16 @@ class MiniRocket(Classifier):
         settings, device = self.settings, resolve_device(self.settings.device)
         standardiser = Standardiser.fit(X.series, columns.log)
         absent = torch.from_numpy(standardiser.transform(columns.absent[None])[0])
-        dropout = SourceDropout(columns.groups, settings.source_dropout, absent, device)
-        series = standardiser.transform(X.series)
-        train = Batches(X, series, y, device, batch_size=self.options["cases"], dropout=dropout)
+        scaled, deviation = columns.scaled_channels, settings.scale_jitter
+        train = Batches(
+            X,
+            standardiser.transform(X.series),
+            y,
+            device,
+            batch_size=self.options["cases"],
+            dropout=SourceDropout(columns.groups, settings.source_dropout, absent, device),
+            scaling=ScaleJitter(scaled, deviation, standardiser.scale, device),
+        )
         return _Ready(standardiser, train, validation, class_weights(y, self.n_classes))
 
     def _fit(self, data: _Ready, run: Run) -> None:
@@ -223,14 +231,11 @@ class MiniRocket(Classifier):
             transform = Transform.fit(x.cpu(), np.random.default_rng(self.seed))
             self._transform = transform.to(data.train.device)
             train_loss = self._fit_ridge(self._transform(x).cpu(), labels)
-        val_loss = val_f1 = None
+        val = None
         if data.validation is not None:
-            val_loss, val_f1 = self._measured(*data.validation, data.class_weights)
-        losses = {"train_loss": train_loss, "val_loss": val_loss, "val_macro_f1": val_f1}
-        place = {"attempt": 1, "epoch": 1, "step": 1}
-        self.history = [
-            {**place, **losses, "learning_rate": None, "grad_norm": None, "skipped_steps": 0}
-        ]
+            X_val, y_val = data.validation
+            val = measured(self._predict_proba(X_val), y_val, data.class_weights)
+        self.history = [history_row(1, train_loss, val)]
         run.listen(self.history[0])
         self.best_epoch = 1
 
@@ -256,16 +261,6 @@ class MiniRocket(Classifier):
         self._coef[:, known] = ridge.coef / temperature
         self._intercept[known] = ridge.intercept / temperature
         return min(losses)
-
-    def _measured(
-        self, X: np.ndarray | WindowView, y: np.ndarray, weights: np.ndarray
-    ) -> tuple[float, float]:
-        """Val's weighted loss, over the classes that training has, and its macro F1."""
-        probabilities = self._predict_proba(X)
-        of_truth, known = probabilities[np.arange(len(y)), y], weights[y] > 0
-        loss = -np.log(np.maximum(of_truth[known], 1e-12))
-        f1 = macro_f1(y, probabilities.argmax(1), self.n_classes)
-        return float(np.average(loss, weights=weights[y][known])), f1
 
     def _predict_proba(self, X: np.ndarray | WindowView) -> np.ndarray:
         return self._apply(

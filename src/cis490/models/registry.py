@@ -20,6 +20,8 @@ ARCHITECTURES: Final[dict[str, str]] = {
 # Trained and scored like them, but reported among the baselines (docs/statistics.md).
 BASELINES: Final[dict[str, str]] = {
     "minirocket": "cis490.models.minirocket:MiniRocket",
+    "logistic": "cis490.models.logistic:Logistic",
+    "threshold": "cis490.models.threshold:Threshold",
 }
 
 
