@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from cis490.models import Columns, FitSettings, InputError, create
-from cis490.models.gbt import _class_weights, masked_copies
+from cis490.models import Columns, FitSettings, InputError, create, gbt
+from cis490.models.gbt import COPIES, _class_weights, masked_copies, scaled_copies
 from tests.conftest import ROOT
 from tests.models.problems import QUICK, make_problem
 
@@ -94,3 +94,53 @@ def test_a_class_that_training_lacks_does_not_decide_when_trees_stop():
     """Val's cases of it weigh nothing where sampling would never have drawn one."""
     counts = _class_weights(np.array([0, 0, 0, 1]), 3, "balanced")
     assert counts.tolist() == pytest.approx([4 / 6, 2, 0])
+
+
+def of_three_channels():
+    """A rate with three statistics, two of which have its scale; a state; another rate."""
+    absent = np.full(5, np.nan, np.float32)
+    scaled = np.array([True, True, False, False, True])
+    return Columns(np.zeros(5, bool), absent, np.array([0, 0, 0, 1, 2]), {}, scaled)
+
+
+def test_gbt_copies_differ_by_a_factor_a_case_and_channel():
+    X = np.random.default_rng(0).normal(size=(2000, 5)).astype(np.float32)
+    X[:, 4] = 0
+    first, *copies = scaled_copies(X, of_three_channels(), FitSettings(scale_jitter=0.2))
+    assert np.array_equal(first, X)
+    assert len(copies) == COPIES
+    factors = [copy[:, 0] / X[:, 0] for copy in copies]
+    for copy, factor in zip(copies, factors, strict=True):
+        np.testing.assert_allclose(copy[:, 1], X[:, 1] * factor, rtol=1e-5)
+        assert np.array_equal(copy[:, 2:], X[:, 2:])  # nothing times anything is nothing
+        assert np.log(factor).std() == pytest.approx(0.2, rel=0.1)
+        assert abs(np.log(factor).mean()) < 0.02
+    assert abs(np.corrcoef(factors[0], factors[1])[0, 1]) < 0.1
+
+
+def test_gbt_of_many_cases_sees_each_once_at_another_scale(monkeypatch):
+    monkeypatch.setattr(gbt, "MANY", 99)
+    X = np.ones((100, 5), np.float32)
+    (copy,) = scaled_copies(X, of_three_channels(), FitSettings(scale_jitter=0.2))
+    assert len(np.unique(copy[:, 0])) > 90
+    plain = scaled_copies(X, of_three_channels(), FitSettings())
+    assert len(plain) == 1
+    assert plain[0] is X
+
+
+def test_gbt_learns_what_a_scale_does_not_touch():
+    """Training shows a level and a state that tell the same; elsewhere levels are doubled."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 2
+    X = rng.normal(10, 0.05, size=(300, 5)).astype(np.float32)
+    X[:, 0] += 0.8 * y
+    X[:, 3] += 0.15 * y
+    elsewhere = X.copy()
+    elsewhere[:, 0] *= 1.15
+    right = []
+    for jitter in (0.0, 0.2):
+        settings = FitSettings(scale_jitter=jitter)
+        model = create("gbt", 2, settings=settings, columns=of_three_channels()).fit(X, y)
+        right.append((model.predict_proba(elsewhere).argmax(1) == y).mean())
+    assert right[0] < 0.6
+    assert right[1] > 0.8

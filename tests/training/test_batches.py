@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cis490.models.views import CodedSeries, WindowView
-from cis490.training.batches import CLIP, Batches, SourceDropout
+from cis490.training.batches import CLIP, Batches, ScaleJitter, SourceDropout
 from cis490.windows.codes import LEAST, MISSING, decode
 
 CPU = torch.device("cpu")
@@ -288,3 +288,56 @@ def test_a_case_loses_the_same_sources_and_moves_the_same_way_in_blocks(jitter):
     )
     epochs = [windows_of(epoch_of(batches, generator())) for batches in (resident, blocks)]
     assert epochs[0] == epochs[1]
+
+
+def scaled(deviation, *, channel=(0, 0, 1), mean=(2.0, 2.0, 0.5, 0.0)):
+    """Four columns: two of a channel, one of another, and one that has no scale."""
+    spread = np.array([0.5, 2.0, 1.0, 1.0], np.float32)
+    mean = np.array(mean, np.float32)
+    where = np.arange(3), np.array(channel)
+    return ScaleJitter(where, deviation, (mean, spread), CPU), mean, spread
+
+
+def test_a_scale_is_a_factor_of_amounts_beyond_one_and_nothing_stays_nothing():
+    jitter, mean, spread = scaled(0.3)
+    amounts = np.array([[0.0, 50.0, 3000.0]] * 4, np.float32)
+    x = torch.from_numpy((np.log1p(amounts) - mean[:, None]) / spread[:, None])[None]
+    drawn = torch.tensor([[0.4, -0.7]])
+    moved = np.expm1(jitter.move(x, drawn)[0].numpy() * spread[:, None] + mean[:, None])
+    for row, factor in zip(moved, np.exp([0.4, 0.4, -0.7, 0.0]), strict=True):
+        np.testing.assert_allclose(row[1:], amounts[0, 1:] * factor, rtol=0.03)
+        assert abs(row[0]) < 1e-6
+
+
+def test_missing_values_stay_missing_whatever_their_scale():
+    jitter, *_ = scaled(0.3)
+    x = torch.full((2, 4, 5), torch.nan)
+    assert jitter.move(x, torch.ones(2, 2)).isnan().all()
+
+
+def test_scales_are_drawn_anew_for_each_case_and_not_without_a_deviation():
+    jitter, *_ = scaled(0.3)
+    drawn = jitter.draw(4000, generator())
+    assert drawn.shape == (4000, 2)
+    assert drawn.std(0).tolist() == pytest.approx([0.3, 0.3], rel=0.05)
+    none, *_ = scaled(0.0)
+    source = generator()
+    before = source.get_state()
+    x = torch.randn(3, 4, 5)
+    assert none.move(x, none.draw(3, source)) is x
+    assert torch.equal(source.get_state(), before)
+
+
+def test_scales_are_for_training_only_and_come_with_their_cases():
+    X = np.full((6, 4, 2), 1.0, np.float32)
+    jitter, *_ = scaled(0.3)
+    view = WindowView.from_array(X)
+    batches = Batches(view, view.series, np.arange(6), CPU, batch_size=4, scaling=jitter)
+    (x, _), *_ = batches.in_order()
+    assert (x[:, :4] == 1).all()
+    for batch in batches.shuffled(generator()):
+        (whole, _), pieces = next(batch.pieces(4)), list(batch.pieces(1))
+        assert torch.equal(torch.cat([x for x, _ in pieces]), whole)
+        assert (whole[:, :3] != 1).all()
+        assert (whole[:, 3] == 1).all()
+        assert len(set(whole[:, 0, 0].tolist())) == len(batch)

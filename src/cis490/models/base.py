@@ -34,6 +34,8 @@ class FitSettings:
         focal_gamma, label_smoothing: of the focal loss and of label smoothing, where chosen.
         source_dropout: chance that a whole source is hidden from a training case, by its name in
             `Columns.groups`; names without columns are passed over.
+        scale_jitter: in training each channel whose scale is a machine's own (`Columns.scaled`) is
+            multiplied by exp of a normal number of this deviation, anew for each case; 0: never.
     """
 
     device: str = "cpu"
@@ -52,6 +54,7 @@ class FitSettings:
     focal_gamma: float = 2.0
     label_smoothing: float = 0.1
     source_dropout: Mapping[str, float] = field(default_factory=dict)
+    scale_jitter: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,15 @@ class Columns:
             but 1 for a column that tells the share of missing values.
         channel: (n_columns,) int: columns with the same number tell of the same channel.
         groups: columns of each source; `FitSettings.source_dropout` hides them together.
+        scaled: (n_columns,) bool: a rate or an amount, of which another machine has more or less of
+            the same; `FitSettings.scale_jitter` moves those of a channel together.
     """
 
     log: np.ndarray
     absent: np.ndarray
     channel: np.ndarray
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    scaled: np.ndarray | None = None
 
     @classmethod
     def plain(
@@ -78,11 +84,19 @@ class Columns:
         *,
         log: Sequence[bool] | None = None,
         groups: Mapping[str, Sequence[int]] | None = None,
+        scaled: Sequence[bool] | None = None,
     ) -> Columns:
         """Each column a channel of its own, NaN where not measured."""
         flags = np.zeros(n_columns, bool) if log is None else np.asarray(log, bool)
         absent = np.full(n_columns, np.nan, np.float32)
-        return cls(flags, absent, np.arange(n_columns), dict(groups or {}))
+        scales = None if scaled is None else np.asarray(scaled, bool)
+        return cls(flags, absent, np.arange(n_columns), dict(groups or {}), scales)
+
+    @property
+    def scaled_channels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns (m,) whose scale may differ, and the place of each one's channel, from 0."""
+        columns = np.flatnonzero(np.zeros(0) if self.scaled is None else self.scaled)
+        return columns, np.unique(self.channel[columns], return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -126,6 +140,9 @@ class Classifier(ABC):
     """
 
     tabular: ClassVar[bool] = False
+    # How it weighs classes, a name in `training.losses.IMBALANCE`, "" for what the settings say;
+    # None: its probabilities are not fit to pass a filter of phases.
+    weighing: ClassVar[str | None] = ""
     presets: ClassVar[Presets]
 
     def __init__(

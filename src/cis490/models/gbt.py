@@ -26,6 +26,8 @@ TREE: Final = (
     "colsample_bytree",
     "max_bin",
 )
+COPIES: Final = 3  # of each case at other scales; six were no better (docs/decisions/0007)
+MANY: Final = 50_000  # cases of which copies would only take memory
 
 
 class GBT(Classifier):
@@ -77,11 +79,16 @@ class GBT(Classifier):
     ) -> list[tuple[xgboost.DMatrix, str]]:
         assert isinstance(X, np.ndarray)
         weights = _class_weights(y, self.n_classes, self.settings.imbalance)
-        copies, chance = masked_copies(X, columns, self.settings)
+        scaled = scaled_copies(X, columns, self.settings)
+        copies, chances = [], []
+        for each in scaled:
+            masked, chance = masked_copies(each, columns, self.settings)
+            copies += masked
+            chances.append(chance / len(scaled))
         train = xgboost.DMatrix(
             np.concatenate(copies),
             np.tile(y, len(copies)),
-            weight=np.outer(chance, weights[y]).ravel(),
+            weight=np.outer(np.concatenate(chances), weights[y]).ravel(),
             nthread=self.settings.threads,
         )
         if validation is None:
@@ -160,6 +167,26 @@ class GBT(Classifier):
             reason = str(error).splitlines()[0]
             raise FormatError(f"weights do not hold an XGBoost model: {reason}") from None
         self._booster.set_param({"nthread": self.settings.threads})
+
+
+def scaled_copies(X: np.ndarray, columns: Columns, settings: FitSettings) -> list[np.ndarray]:
+    """X, and `COPIES` of it whose channels are of another scale, in each case anew.
+
+    Beyond `MANY` cases one such copy stands for X: so many show as many scales. The copies are
+    drawn once, from a seed of their own, for seeds of a model share their data.
+    """
+    which, channel = columns.scaled_channels
+    if not settings.scale_jitter or not len(which):
+        return [X]
+    rng, few = np.random.default_rng(0), len(X) <= MANY
+
+    def moved() -> np.ndarray:
+        drawn = rng.normal(0, settings.scale_jitter, (len(X), channel.max() + 1))
+        copy = X.copy()
+        copy[:, which] *= np.exp(drawn.astype(np.float32))[:, channel]
+        return copy
+
+    return [X, *(moved() for _ in range(COPIES))] if few else [moved()]
 
 
 def masked_copies(

@@ -14,7 +14,7 @@ from cis490.errors import FormatError
 from cis490.models.base import Classifier, Columns
 from cis490.models.preprocess import Standardiser
 from cis490.models.views import WindowView
-from cis490.training.batches import Batches, SourceDropout
+from cis490.training.batches import Batches, ScaleJitter, SourceDropout
 from cis490.training.device import computing, resolve_device
 from cis490.training.fit import Ready, Training
 from cis490.training.losses import Loss
@@ -81,6 +81,9 @@ class NetworkClassifier(Classifier):
             device,
             batch_size=settings.batch_size,
             dropout=SourceDropout(columns.groups, settings.source_dropout, absent, device),
+            scaling=ScaleJitter(
+                columns.scaled_channels, settings.scale_jitter, standardiser.scale, device
+            ),
             balanced=settings.imbalance == "balanced",
             budget=series_budget(device),
         )

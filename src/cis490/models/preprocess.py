@@ -70,6 +70,11 @@ class Standardiser:
         out /= self.spread
         return out
 
+    @property
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and spread."""
+        return self.mean, self.spread
+
     def state(self) -> dict[str, np.ndarray]:
         """Arrays from which `from_state` rebuilds this object."""
         return {"log": self.log, "mean": self.mean, "spread": self.spread}

@@ -58,6 +58,49 @@ class SourceDropout:
         return torch.where(hidden[:, :, None], self.absent[:, None], x)
 
 
+class ScaleJitter:
+    """Multiplies channels by a factor that each case draws: another machine does more or less.
+
+    Values are standardised logs, log(1 + amount), so a factor is a shift; the less there is the
+    smaller the shift, and of nothing it leaves nothing.
+
+    Args:
+        scaled: the columns (m,) whose scale may differ, and the place (m,) of each one's channel;
+            columns of a channel move together (`Columns.scaled_channels`).
+        deviation: standard deviation of a factor's logarithm.
+        standard: mean and spread (n_columns,) of the standardisation.
+        device: where the cases are.
+    """
+
+    def __init__(
+        self,
+        scaled: tuple[np.ndarray, np.ndarray],
+        deviation: float,
+        standard: tuple[np.ndarray, np.ndarray],
+        device: torch.device,
+    ) -> None:
+        (columns, channel), (mean, spread) = scaled, standard
+        self.deviation = deviation
+        self.n_channels = int(channel.max()) + 1 if deviation and len(columns) else 0
+        member = torch.zeros(self.n_channels, len(mean))
+        if self.n_channels:
+            member[channel, columns] = 1 / torch.from_numpy(spread[columns])
+        self.member = member.to(device)
+        self.nothing = torch.from_numpy(-mean / spread)[:, None].to(device)
+        self.spread = torch.from_numpy(spread)[:, None].to(device)
+
+    def draw(self, n_cases: int, generator: torch.Generator) -> torch.Tensor:
+        """Logarithms of the factors of each case: (n_cases, n_channels) float32, on the CPU."""
+        return self.deviation * torch.randn(n_cases, self.n_channels, generator=generator)
+
+    def move(self, x: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """Move x (b, n_columns, n_timepoints) as drawn (b, n_channels)."""
+        if not self.n_channels:
+            return x
+        above = ((x - self.nothing) * self.spread).clamp_(-1, 1)  # 1 - exp(-log(1 + amount)), about
+        return x + above.mul_((drawn @ self.member)[:, :, None])
+
+
 @dataclass(frozen=True)
 class _Series:
     """A series, or a block of it, on one device.
@@ -89,6 +132,7 @@ class Batch:
         start, segment: (b,) int64, where each window begins and in which segment.
         y: (b,) int64 labels.
         lost: (b, n_sources) bool, the sources that each case loses.
+        scale: (b, n_scaled) float32, what each case draws of `ScaleJitter`.
     """
 
     of: Batches
@@ -97,16 +141,19 @@ class Batch:
     segment: torch.Tensor
     y: torch.Tensor
     lost: torch.Tensor
+    scale: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.y)
 
     def pieces(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Inputs and labels, at most `size` cases at a time."""
-        each = (self.start, self.segment, self.lost, self.y)
-        for start, segment, lost, y in zip(*(part.split(size) for part in each), strict=True):
+        each = (self.start, self.segment, self.y, self.lost, self.scale)
+        for start, segment, y, lost, scale in zip(*(p.split(size) for p in each), strict=True):
             with record_function(INPUT):
                 x = self.series.cut(start, segment, self.of.within)
+                if self.of.scaling is not None:
+                    x = self.of.scaling.move(x, scale)
                 if self.of.dropout is not None:
                     x = self.of.dropout.hide(x, lost)
                 x = _encoded(x)
@@ -131,7 +178,7 @@ class Batches:
         y: (n_cases,) labels of the windows where they stand; None if they are only predicted.
         device: where the series stays and the batches are made.
         batch_size: cases a batch in training.
-        dropout: applied in training only.
+        dropout, scaling: applied in training only.
         balanced: in training, draw a class, then a case of it, both evenly and with replacement.
         budget: bytes that the series may take on the device; None: whatever it takes.
     """
@@ -145,11 +192,12 @@ class Batches:
         *,
         batch_size: int = IN_ORDER,
         dropout: SourceDropout | None = None,
+        scaling: ScaleJitter | None = None,
         balanced: bool = False,
         budget: int | None = None,
     ) -> None:
         self.device, self.batch_size = device, batch_size
-        self.dropout, self.balanced = dropout, balanced
+        self.dropout, self.scaling, self.balanced = dropout, scaling, balanced
         self.within = torch.arange(view.length, device=device)
         if isinstance(series, CodedSeries):
             offset, segment = series.offset, series.episode(view.start)
@@ -192,10 +240,13 @@ class Batches:
         lost = torch.zeros(len(start), n_sources, dtype=torch.bool)
         if self.dropout is not None:
             lost = self.dropout.draw(len(start), generator)
+        scale = torch.zeros(len(start), 0)
+        if self.scaling is not None:
+            scale = self.scaling.draw(len(start), generator)
         order = self._order(y, generator)
         for series, start_of, segment_of, rows in self._blocks(start, order, generator):
             epoch = [
-                part[rows].to(self.device) for part in (start_of, segment_of, y, lost)
+                part[rows].to(self.device) for part in (start_of, segment_of, y, lost, scale)
             ]  # in the order of the epoch, so that a batch is a slice
             for parts in zip(*(part.split(self.batch_size) for part in epoch), strict=True):
                 yield Batch(self, series, *parts)

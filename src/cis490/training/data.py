@@ -51,13 +51,15 @@ def columns_of(mode: str, *, tabular: bool) -> Columns:
     sources = [channel.source for channel in channels for _ in range(each)]
     groups = {name: [i for i, of in enumerate(sources) if of == name] for name in SOURCES}
     if not tabular:
-        return Columns.plain(len(channels), groups=groups)
+        scaled = [channel.log for channel in channels]
+        return Columns.plain(len(channels), groups=groups, scaled=scaled)
     absent = [1.0 if name.endswith(".missing") else np.nan for name in feature_names(mode)]
     return Columns(
         np.array(feature_log(mode)),
         np.array(absent, np.float32),
         np.repeat(np.arange(len(channels)), each),
         groups,
+        np.array(feature_log(mode)),  # a share of missing values has no scale
     )
 
 

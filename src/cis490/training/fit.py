@@ -197,7 +197,7 @@ class Training(Generic[Net]):
             return {name: settings[name] for name in names}
 
         return {
-            "data": [self.run.data, some("source_dropout")],
+            "data": [self.run.data, some("source_dropout", "scale_jitter")],
             "model": self.make,
             "loss": some("imbalance", "focal_gamma", "label_smoothing"),
             "batch": [some("batch_size"), chosen["micro_batch"], chosen["resident"]],

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -72,10 +72,10 @@ class Graphs:
 class _Recording:
     """A step on batches of one size of one series: where its input is read, and what it gives."""
 
-    def __init__(self, work: Work, batch: Batch, pool: tuple[int, int]) -> None:
+    def __init__(self, work: Work, batch: Batch, pool: Any) -> None:
         self._inputs = [part.clone() for part in _drawn(batch)]
-        start, segment, y, lost = self._inputs
-        batch = replace(batch, start=start, segment=segment, y=y, lost=lost)
+        start, segment, y, lost, scale = self._inputs
+        batch = replace(batch, start=start, segment=segment, y=y, lost=lost, scale=scale)
         self._graph = torch.cuda.CUDAGraph()
         with (
             _no_garbage_collected(),
@@ -92,7 +92,7 @@ class _Recording:
 
 def _drawn(batch: Batch) -> tuple[torch.Tensor, ...]:
     """What differs from batch to batch of a series."""
-    return batch.start, batch.segment, batch.y, batch.lost
+    return batch.start, batch.segment, batch.y, batch.lost, batch.scale
 
 
 @contextmanager
