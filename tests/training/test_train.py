@@ -8,10 +8,11 @@ from cis490.config import resolve
 from cis490.errors import ConfigError, SchemaMismatch
 from cis490.models import ARCHITECTURES, get_class
 from cis490.models.mlp import MLP
-from cis490.report import headline, results, sections
+from cis490.report import headline, results, trained
 from cis490.training import summary
 from cis490.training.checkpoint import HISTORY_SCHEMA, load_best
 from cis490.training.data import load_split
+from cis490.training.phases import PhaseFilter
 from cis490.training.step import Stepper
 from cis490.training.summary import aggregate, summarise
 from cis490.training.train import Places
@@ -263,7 +264,7 @@ def test_a_deviation_above_a_twentieth_is_flagged_and_one_seed_has_none(f1, sd, 
 
 
 def test_the_report_flags_above_the_same_deviation_as_the_summary():
-    assert results.UNSTABLE is sections.UNSTABLE is headline.UNSTABLE is summary.UNSTABLE
+    assert results.UNSTABLE is trained.UNSTABLE is headline.UNSTABLE is summary.UNSTABLE
 
 
 def test_a_model_whose_seeds_all_failed_has_no_figure():
@@ -370,3 +371,25 @@ def test_the_live_line_says_how_each_seed_ended(world, caplog):
             text.startswith(f"mlp realistic: seed {seed} ({place} of 2): ok after epoch 2")
             for text in told
         )
+
+
+@pytest.mark.parametrize("name", ["gbt", "mlp"])
+def test_predictions_are_a_models_own_after_its_filter_unless_that_is_off(world, name):
+    alone = world.predict(world.train(name, phase_filter=False))[0]
+    folder = world.train(name, phase_filter=True)
+    followed = world.predict(folder)[0]
+    description = files.read_json(folder / "model.json")
+    columns = [f"p_{phase}" for phase in PHASES]
+    wanted = [
+        PhaseFilter.from_state(description["phase_filter"]).apply(
+            part.select(columns).to_numpy().astype(float), part
+        )
+        for part in alone.partition_by("seed", "part", maintain_order=True)
+    ]
+    np.testing.assert_allclose(followed.select(columns), np.concatenate(wanted), atol=1e-6)
+    assert not alone.equals(followed)
+
+
+def test_what_is_too_sure_passes_no_filter(world):
+    folder = world.train("minirocket", phase_filter=True)
+    assert files.read_json(folder / "model.json")["phase_filter"] is None

@@ -37,10 +37,11 @@ class World:
             write_tensors(root / f"tensors/{batch}.safetensors", shard, SCHEMA)
             _write_features(root / f"features/{batch}.parquet", shard, values, mask)
             rows += [
-                (episode, batch[:5], part, batch)
+                (episode, batch[:5], "io-walk", part, batch)
                 for episode, part in zip(episodes, parts, strict=True)
             ]
-        split = pl.DataFrame(rows, ["episode_id", "host_id", "part", "batch"], orient="row")
+        columns = ["episode_id", "host_id", "profile", "part", "batch"]
+        split = pl.DataFrame(rows, columns, orient="row")
         files.write_parquet(root / "split.parquet", split)
         files.write_parquet(
             root / "fit.parquet", split.filter(pl.col("part").is_in(["train", "val"]))

@@ -19,6 +19,7 @@ from cis490.models.views import WindowView
 from cis490.schema import Schema
 from cis490.training.checkpoint import load_best, load_model, read_description
 from cis490.training.data import Cases, batches_of, load_split
+from cis490.training.phases import PhaseFilter
 
 PARTS: Final = ("val", "test")
 TIMED: Final = 200  # single windows that are timed
@@ -71,7 +72,7 @@ def predict(
     frames = [pl.DataFrame(schema=PREDICTIONS_SCHEMA)]
     latency: dict[str, Any] = {"p50_ms": None, "p95_ms": None, "n_parameters": None}
     if models:
-        n_windows = 0
+        n_windows, follows = 0, filter_of(description)
         # One batch at a time: a fleet's val and test windows would not fit into a job's memory.
         for batch in batches_of(split_file, PARTS) or [""]:
             cases = load_split(
@@ -84,7 +85,7 @@ def predict(
                 tensors=tensors,
                 batch=batch,
             )
-            frames += [_predictions(model, cases, seed) for seed, model in models.items()]
+            frames += [predictions_of(m, cases, seed, follows) for seed, m in models.items()]
             n_windows += len(cases.y)
         best = load_best(model_dir, schema)
         assert best is not None
@@ -99,8 +100,22 @@ def predict(
     write_json(latency_out, latency | {"batch": 1, "threads": 1, "bytes_on_disk": size})
 
 
-def _predictions(model: Classifier, cases: Cases, seed: int) -> pl.DataFrame:
+def filter_of(description: Mapping[str, Any]) -> PhaseFilter | None:
+    """The filter that a model was trained with, from its model.json; None without one."""
+    state = description["phase_filter"]
+    return None if state is None else PhaseFilter.from_state(state)
+
+
+def predictions_of(
+    model: Classifier, cases: Cases, seed: int, follows: PhaseFilter | None
+) -> pl.DataFrame:
+    """A model's probabilities of cases: `PREDICTIONS_SCHEMA`, in the order of the cases.
+
+    With a filter a window's are those after the windows before it; the cases must hold these too.
+    """
     probabilities = model.predict_proba(cases.X)
+    if follows is not None:
+        probabilities = follows.apply(probabilities, cases.rows)
     columns = [pl.Series(f"p_{phase}", probabilities[:, i]) for i, phase in enumerate(PHASES)]
     frame = cases.rows.with_columns(pl.lit(seed, pl.Int64).alias("seed"), *columns)
     return frame.select(list(PREDICTIONS_SCHEMA)).cast(PREDICTIONS_SCHEMA)

@@ -14,13 +14,14 @@ from cis490.channels import PHASES
 from cis490.errors import Cis490Error, ConfigError
 from cis490.files import read_json
 from cis490.logs import MILESTONE, logger
-from cis490.models.base import Classifier, InputError, Prepared
+from cis490.models.base import Classifier, FitSettings, InputError, Prepared
 from cis490.models.registry import get_class
 from cis490.schema import Schema
 from cis490.training.checkpoint import save_model
 from cis490.training.data import Cases, columns_of, load_fit
 from cis490.training.finder import RateCache
 from cis490.training.ladder import Ladder, report
+from cis490.training.phases import PhaseFilter
 from cis490.training.progress import Progress
 from cis490.training.provenance import Timer, data_sha256, provenance
 from cis490.training.run import Row, Run
@@ -145,11 +146,11 @@ def train(
     hours = config["training"]["rate_cache_hours"]
     run = places.run(f"{data['train']}/{data['val']}", code, hours, progress.epoch)
     with timer.phase("prepare"):
-        prepared = _prepare(first, parts, run)
+        prepared = prepare(first, parts, run)
     outcomes = []
     for seed in seeds:
         with timer.phase(f"seed {seed}"):
-            outcomes.append(_train_seed(create(seed), prepared, run, progress))
+            outcomes.append(train_seed(create(seed), prepared, run, progress))
         run = replace(run, profile=None)  # of the first seed alone
     description = {
         "architecture": architecture,
@@ -159,6 +160,8 @@ def train(
         "fit_sha256": fit_sha256,
         "data_sha256": data,
         "settings": {k: v for k, v in asdict(settings).items() if k != "device"},
+        "phase_filter": (follows := fit_filter(kind, settings, parts["train"], config))
+        and follows.state(),
         "tuning": search and {"n_trials": search["n_trials"], **search["chosen"]},
         "n_windows": {part: len(cases.y) for part, cases in parts.items()},
         "n_episodes": {part: cases.rows["episode_id"].n_unique() for part, cases in parts.items()},
@@ -179,7 +182,17 @@ def train(
         shutil.rmtree(places.states, ignore_errors=True)
 
 
-class _Outcome(NamedTuple):
+def fit_filter(
+    kind: type[Classifier], settings: FitSettings, train: Cases, config: Mapping[str, Any]
+) -> PhaseFilter | None:
+    """What follows what in training windows, for a model of this kind, if it is asked for."""
+    if kind.weighing is None or not config["training"]["phase_filter"]:
+        return None
+    weighing = kind.weighing or settings.imbalance
+    return PhaseFilter.fit(train.rows, train.y, len(PHASES), weighing=weighing)
+
+
+class Outcome(NamedTuple):
     """What became of a seed: its entry in model.json, its rows of the history, its model."""
 
     entry: dict[str, Any]
@@ -195,8 +208,8 @@ class _Outcome(NamedTuple):
         return ladder, self.entry["reason"]
 
 
-def _prepare(model: Classifier, parts: Mapping[str, Cases], run: Run) -> Prepared | Cis490Error:
-    """The data made ready for every seed, or why they cannot be."""
+def prepare(model: Classifier, parts: Mapping[str, Cases], run: Run) -> Prepared | Cis490Error:
+    """The data, train and val, made ready for every seed, or why they cannot be."""
     train, val = parts["train"], parts["val"]
     if len(only := set(train.y.tolist())) == 1:
         return InputError(
@@ -208,10 +221,26 @@ def _prepare(model: Classifier, parts: Mapping[str, Cases], run: Run) -> Prepare
         return error
 
 
-def _train_seed(
-    model: Classifier, prepared: Prepared | Cis490Error, run: Run, progress: Progress
-) -> _Outcome:
-    """Fit one seed on prepared data."""
+def train_seed(
+    model: Classifier,
+    prepared: Prepared | Cis490Error,
+    run: Run,
+    progress: Progress,
+    *,
+    level: int = MILESTONE,
+) -> Outcome:
+    """Fit one seed on prepared data.
+
+    Args:
+        model: untrained.
+        prepared: what `prepare` gave.
+        run: what surrounds the training.
+        progress: of the model.
+        level: at which a success is logged; a failure is a milestone always.
+
+    Raises:
+        MemoryError, OSError, ConfigError: the machine or the settings are at fault.
+    """
     name, seed = progress.name, model.seed
     try:
         if isinstance(prepared, Cis490Error):
@@ -226,7 +255,7 @@ def _train_seed(
         logger.log(MILESTONE, "%s seed %d: failed: %s", name, seed, reason)
         entry = {"seed": seed, "status": "failed", "reason": reason}
         entry |= {"collapses": len(model.events), "chosen": model.chosen}
-        return _Outcome(entry, _rows(model), model.events, None)
+        return Outcome(entry, _rows(model), model.events, None)
     best = model.best
     entry = {
         "seed": seed,
@@ -242,14 +271,14 @@ def _train_seed(
     }
     f1 = "no val" if best["val_macro_f1"] is None else f"val macro F1 {best['val_macro_f1']:.2f}"
     done = "%s seed %d: %s after %d epochs (n=%d windows)"
-    logger.log(MILESTONE, done, name, seed, f1, len(model.history), prepared.n_cases)
-    return _Outcome(entry, _rows(model), model.events, model)
+    logger.log(level, done, name, seed, f1, len(model.history), prepared.n_cases)
+    return Outcome(entry, _rows(model), model.events, model)
 
 
 def _write(
     out: Path,
     description: Mapping[str, Any],
-    outcomes: Sequence[_Outcome],
+    outcomes: Sequence[Outcome],
     metadata: Mapping[str, Any],
 ) -> None:
     """All files of a model."""

@@ -1,0 +1,281 @@
+"""Predictions of the training hosts, out of fold: each by a model that did not see the episode.
+
+Thresholds, temperatures and conformal sets need scores of windows that a model was not trained on,
+of more episodes than val has, and none of test (docs/statistics.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from cis490.channels import PHASES
+from cis490.errors import FormatError
+from cis490.files import read_json, read_parquet, to_compact_json, write_parquet
+from cis490.logs import MILESTONE, logger
+from cis490.models.base import Classifier, FitSettings
+from cis490.models.registry import get_class
+from cis490.models.views import CodedSeries
+from cis490.schema import Schema
+from cis490.training.checkpoint import read_description
+from cis490.training.data import Cases, columns_of, load_split
+from cis490.training.phases import PhaseFilter
+from cis490.training.predict import PREDICTIONS_SCHEMA, predictions_of
+from cis490.training.progress import Progress
+from cis490.training.provenance import data_sha256
+from cis490.training.run import Run
+from cis490.training.settings import settings_of
+from cis490.training.train import content_sha256, fit_filter, prepare, train_seed
+
+KIND: Final = "cis490.out_of_fold"
+VERSION: Final = 1
+
+OUT_OF_FOLD_SCHEMA: Final = pl.Schema({**PREDICTIONS_SCHEMA, "fold": pl.Int32()})
+
+_SAME: Final = ("architecture", "mode", "fit_sha256")  # of model.json
+# What a training finds out before it begins, and the trainings of the folds take from it.
+_FOUND: Final = ("learning_rate", "micro_batch")
+
+
+def out_of_fold(
+    architecture: str,
+    mode: str,
+    *,
+    schema_file: Path,
+    fit_file: Path,
+    model_file: Path,
+    features: Sequence[Path],
+    tensors: Sequence[Path],
+    config: Mapping[str, Any],
+    code: str,
+    out: Path,
+) -> None:
+    """Predict every train and val window of a split with a model that did not see its episode.
+
+    Episodes are dealt to folds (`assign_folds`), and each fold is predicted by a model of its own
+    (`predict_folds`), with the first seed, and with settings, learning rate and micro batch of the
+    model that was trained on all of them. The data are loaded once. A fold whose training fails is
+    told, and its windows are missing; test episodes are never read.
+
+    Args:
+        architecture, mode, schema_file, fit_file, features, tensors, code: as of
+            `training.train.train`.
+        model_file: model.json of that training.
+        config: resolved settings; `seeds`, `training`, `architectures` and `evaluation.folds`.
+        out: Parquet; columns `OUT_OF_FOLD_SCHEMA`, sorted by part, episode_id, window. Its metadata
+            are kind, version, architecture, mode, seed, n_folds (as asked for), settings, the
+            sha256 of fit, data, schema and code, `reason` (why there is no row; else empty), and
+            `folds`, JSON: what `predict_folds` tells.
+
+    Raises:
+        SchemaMismatch: a file was made under another schema than schema.json tells.
+        ConfigError: no such architecture or mode, no such device here, or no such option.
+        FormatError: a file is damaged, or the model was trained on other episodes.
+    """
+    kind, seed, n_folds = get_class(architecture), config["seeds"][0], config["evaluation"]["folds"]
+    fit_sha256 = content_sha256(fit_file)
+    trained = read_description(model_file)
+    if [trained[key] for key in _SAME] != [architecture, mode, fit_sha256]:
+        raise FormatError(
+            f"{model_file} is no {architecture} {mode} of this split's episodes: train it again"
+        )
+    settings, made = _as_trained(trained, config, seed)
+    schema = Schema.from_dict(read_json(schema_file))
+    columns = columns_of(mode, tabular=kind.tabular)
+    cases = load_split(
+        fit_file,
+        ("train", "val"),
+        schema=schema,
+        mode=mode,
+        tabular=kind.tabular,
+        features=features,
+        tensors=tensors,
+        jitter=True,
+    )
+    dealt = assign_folds(read_parquet(fit_file), n_folds)
+    fold = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")["fold"]
+
+    def create() -> Classifier:
+        return kind(len(PHASES), seed=seed, settings=settings, columns=columns, **made)
+
+    def follow(train: Cases) -> PhaseFilter | None:
+        return fit_filter(kind, settings, train, config)
+
+    name = f"{architecture} {mode}"
+    table, folds = predict_folds(create, cases, fold.to_numpy(), name, follow)
+    metadata = {
+        **{"kind": KIND, "version": str(VERSION), "architecture": architecture, "mode": mode},
+        **{"seed": str(seed), "n_folds": str(n_folds)},
+        "settings": to_compact_json(
+            {k: v for k, v in asdict(settings).items() if k != "device"} | made
+        ),
+        "fit_sha256": fit_sha256,
+        "data_sha256": data_sha256(cases),
+        "schema_sha256": schema.sha256,
+        "code": code,
+        "reason": "" if len(table) else _why_nothing(folds),
+        "folds": to_compact_json(folds),
+    }
+    write_parquet(out, table, metadata)
+
+
+def assign_folds(episodes: pl.DataFrame, n_folds: int) -> pl.DataFrame:
+    """Deal episodes to folds, evenly within each host and profile.
+
+    There, in the order given, each block of `n_folds` episodes goes to all folds, one each, in an
+    order drawn by hash: an episode's fold depends on those before it alone, so a new arrival moves
+    none, and programs that take turns do not each end up in a fold of their own.
+
+    Args:
+        episodes: episode_id, host_id and profile, in order of first appearance in the index.
+        n_folds: how many.
+
+    Returns:
+        episode_id; fold (int32) in 0 .. n_folds - 1, of which few episodes may leave some empty.
+    """
+    before: Counter[str] = Counter()
+    folds = []
+    for host_id, profile in episodes.select("host_id", "profile").iter_rows():
+        group = f"{host_id}/{profile}"
+        block, place = divmod(before[group], n_folds)
+        folds.append(_shuffled(n_folds, f"{group}/{block}")[place])
+        before[group] += 1
+    return episodes.select("episode_id", pl.Series("fold", folds, pl.Int32))
+
+
+def _shuffled(n: int, name: str) -> list[int]:
+    """0 .. n - 1 in an order that a name decides."""
+    return sorted(range(n), key=lambda i: hashlib.sha256(f"{name}/{i}".encode()).digest())
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which cases are learned from, tell when to stop, and are predicted: (n_cases,) bool each."""
+
+    number: int
+    train: np.ndarray
+    val: np.ndarray
+    held_out: np.ndarray
+
+
+def folds_of(fold: np.ndarray) -> Iterator[Fold]:
+    """Each fold held out once, with the next one as val and the rest to learn from.
+
+    Of two folds the other one is learned from, and there is no val; one fold gives none.
+
+    Args:
+        fold: (n_cases,) the fold of each case; numbers that none has are passed over.
+    """
+    numbers = np.unique(fold)
+    for number, following in zip(numbers, np.roll(numbers, -1), strict=True):
+        if number == following:
+            return
+        held_out, val = fold == number, (fold == following) & (len(numbers) > 2)
+        yield Fold(int(number), ~held_out & ~val, val, held_out)
+
+
+def predict_folds(
+    create: Callable[[], Classifier],
+    cases: Cases,
+    fold: np.ndarray,
+    name: str,
+    follow: Callable[[Cases], PhaseFilter | None] = lambda _: None,
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Predict each fold with a model that learned from the others; it is measured on them alone.
+
+    Args:
+        create: an untrained model, the same each time.
+        cases: all that are learned from and predicted.
+        fold: (n_cases,) the fold of each, the same for all cases of an episode.
+        name: of the model, for messages.
+        follow: the filter of a fold's training cases, if any.
+
+    Returns:
+        Predictions (`OUT_OF_FOLD_SCHEMA`, sorted by part, episode_id, window) of all folds whose
+        training did not fail. Of each fold: its number as `fold`; n_windows and n_episodes of
+        train, val and held_out; what model.json tells of a seed: status, reason, epochs, chosen,
+        and others, val_macro_f1 being that on the fold that told when to stop.
+    """
+    frames, entries = [pl.DataFrame(schema=OUT_OF_FOLD_SCHEMA)], []
+    folds = list(folds_of(fold))
+    for place, each in enumerate(folds, start=1):
+        parts = {
+            "train": _cut(cases, each.train, moving=True),
+            "val": _cut(cases, each.val),
+            "held_out": _cut(cases, each.held_out),
+        }
+        place_of = f"{name}, fold {place} of {len(folds)}"
+        entry, frame = _predict_fold(create(), parts, place_of, follow(parts["train"]))
+        entries.append({"fold": each.number, **_size(parts), **entry})
+        frames.append(frame.with_columns(fold=pl.lit(each.number, pl.Int32)))
+    table = pl.concat(frames).sort("part", "episode_id", "window")
+    said = "%s: predicted %d of %d windows out of fold (%d folds)"
+    logger.log(MILESTONE, said, name, len(table), len(cases.y), len(folds))
+    return table, entries
+
+
+def _predict_fold(
+    model: Classifier, parts: Mapping[str, Cases], name: str, follows: PhaseFilter | None
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Train on `train` and `val`, predict `held_out`: the seed's entry, and rows if it is ok."""
+    progress = Progress(name, seeds=[model.seed], epochs=model.max_epochs)
+    run = Run(listen=progress.epoch)  # nothing is kept: a fold that is killed begins anew
+    outcome = train_seed(model, prepare(model, parts, run), run, progress, level=logging.INFO)
+    if outcome.model is None:
+        return outcome.entry, pl.DataFrame(schema=PREDICTIONS_SCHEMA)
+    held_out = parts["held_out"]
+    return outcome.entry, predictions_of(outcome.model, held_out, model.seed, follows)
+
+
+def _cut(cases: Cases, mask: np.ndarray, *, moving: bool = False) -> Cases:
+    """The cases that `mask` (n_cases,) picks; `moving`: windows may move, if those of `cases` may.
+
+    Windows stay views of the one series, in which all episodes but theirs read as not measured.
+    """
+    rows, y, X = cases.rows.filter(pl.Series(mask)), cases.y[mask], cases.X
+    if isinstance(X, np.ndarray):
+        return Cases(rows, X[mask], y)
+    assert isinstance(X.series, CodedSeries)
+    assert X.low is not None
+    assert X.high is not None
+    start, low, high = X.start[mask], X.low[mask], X.high[mask]
+    others = np.ones((len(X.series.base), 1), bool)
+    others[X.series.episode(start)] = False
+    series = replace(X.series, base=np.where(others, np.float32(np.nan), X.series.base))
+    jitter = X.jitter if moving else 0
+    return Cases(rows, replace(X, series=series, start=start, low=low, high=high, jitter=jitter), y)
+
+
+def _size(parts: Mapping[str, Cases]) -> dict[str, dict[str, int]]:
+    return {
+        "n_windows": {part: len(cases.y) for part, cases in parts.items()},
+        "n_episodes": {part: cases.rows["episode_id"].n_unique() for part, cases in parts.items()},
+    }
+
+
+def _as_trained(
+    trained: Mapping[str, Any], config: Mapping[str, Any], seed: int
+) -> tuple[FitSettings, dict[str, Any]]:
+    """Settings of a model, with what a search chose and what its training found for a seed."""
+    tuned = trained["tuning"] and trained["tuning"]["parameters"]
+    settings, made = settings_of(config, trained["architecture"], tuned)
+    for entry in trained["seeds"]:
+        if entry["seed"] == seed:
+            found = {name: entry["chosen"][name] for name in _FOUND if name in entry["chosen"]}
+            settings = replace(settings, **found)
+    return settings, made
+
+
+def _why_nothing(folds: Sequence[Mapping[str, Any]]) -> str:
+    """Why no fold was predicted."""
+    if not folds:
+        return "the training hosts' episodes make fewer than 2 folds"
+    return f"every training failed, the first because: {folds[0]['reason']}"
