@@ -48,6 +48,7 @@ def main() -> None:
                 "commit": _commit(),
                 **_steps(work, options.rounds, options.step_episodes, options.peers, say),
                 "training": _training(work, options.rounds, say),
+                "intervals": _intervals(work, options.rounds, say),
             }
         except Failed as failed:
             sys.exit(f"error: {failed}")
@@ -117,6 +118,17 @@ def _training(work: Path, rounds: int, say: Callable[[str], None]) -> dict[str, 
     say("training, beside a Dataset and a DataLoader")
     done = python("-m", "benchmarks.training", str(rounds), folder=work, env=_ONE_THREAD)
     found: dict[str, Any] = json.loads(done.output.splitlines()[-1])
+    return found
+
+
+def _intervals(work: Path, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds and memory of every figure with its interval, and a replicate beside scikit-learn."""
+    found: dict[str, Any] = {}
+    for case, n in (("sample", rounds), ("fleet", 1)):
+        say(f"intervals of every figure, {case}")
+        words = ("-m", "benchmarks.intervals", case, str(n))
+        done = python(*words, folder=work, env=_ONE_THREAD)  # as the workflow runs it
+        found[case] = json.loads(done.output.splitlines()[0])
     return found
 
 

@@ -31,6 +31,7 @@ def episodes(*groups):
                     "batch": f"{host}-00000",
                     "sha256": hashlib.sha256(id_.encode()).hexdigest(),
                     "status": "accepted",
+                    "background": ["bg-idle"],
                     "i": i,
                 }
             )
@@ -161,6 +162,13 @@ def test_unusable_episodes_take_no_part(tmp_path):
     fit, whole = files(tmp_path, split(), frame)
     assert not whole["episode_id"].str.ends_with("-0").any()
     assert set(fit["part"]) == {"train", "val"}
+
+
+def test_a_split_knows_what_figures_are_broken_down_by_and_a_training_does_not(tmp_path):
+    fit, whole = files(tmp_path, split())
+    assert set(whole["status"]) == {"accepted"}
+    assert whole["background"].to_list() == [["bg-idle"]] * len(whole)
+    assert not {"status", "background", "reason"} & set(fit.columns)
 
 
 def test_nothing_to_train_on_is_said_with_the_hosts(tmp_path):

@@ -19,7 +19,12 @@ from cis490.files import StrPath
 PARTS: Final = ("train", "val", "test", "excluded")
 CONTROL: Final = "none"
 
-_COLUMNS: Final = ("episode_id", "host_id", "profile", "sample_name", "part", "reason", "batch")
+_NAMES: Final = ("episode_id", "host_id", "profile", "sample_name")
+# A training is told no more of an episode.
+_FIT: Final = (*_NAMES, "part", "batch", "sha256")
+# What figures are broken down by.
+_KNOWN: Final = ("status", "background")
+_COLUMNS: Final = (*_NAMES, *_KNOWN, "part", "reason", "batch")
 
 
 def write_fit(
@@ -38,7 +43,7 @@ def write_fit(
         StoreError: there is no episode to train on.
     """
     episodes = assign(_usable(verdicts), split)
-    fit = episodes.filter(pl.col("part").is_in(["train", "val"])).drop("reason")
+    fit = episodes.filter(pl.col("part").is_in(["train", "val"])).select(_FIT)
     if fit.filter(pl.col("part") == "train").is_empty():
         raise StoreError(
             f"split by {split['recipe']}: no usable episode to train on"
@@ -62,13 +67,14 @@ def write_split(
         verdicts: verdict files of all batches.
         split: one of `config.splits`.
         fit: what `write_fit` wrote.
-        parquet: file to write: episode_id, host_id, profile, sample_name, part, reason, batch.
+        parquet: file to write: episode_id, host_id, profile, sample_name, status, background, part,
+            reason, batch.
         json: file to write: name, recipe, hosts, counts by profile, untested_profiles, excluded
             (episodes by reason), n_simulated (of all usable episodes), sha256.
     """
     episodes = assign(_usable(verdicts), split)
     known = files.read_parquet(fit)
-    mine = episodes.filter(pl.col("part").is_in(["train", "val"])).drop("reason")
+    mine = episodes.filter(pl.col("part").is_in(["train", "val"])).select(_FIT)
     assert mine.sort("episode_id").equals(known.sort("episode_id")), (
         "the training part of a split must not depend on other episodes"
     )
@@ -87,12 +93,11 @@ def assign(episodes: pl.DataFrame, split: Mapping[str, Any]) -> pl.DataFrame:
         split: one of `config.splits`.
 
     Returns:
-        `episodes`' ids, host, profile, sample, batch and sha256 with `part` ("train", "val", "test"
-        or "excluded") and `reason` (why excluded, else null), in the same order.
+        `episodes`' ids, host, profile, sample, status, background, batch and sha256 with `part`
+        ("train", "val", "test" or "excluded") and `reason` (why excluded, else null), in the same
+        order.
     """
-    rows = episodes.select(
-        "episode_id", "host_id", "profile", "sample_name", "started_wall_ns", "batch", "sha256"
-    ).to_dicts()
+    rows = episodes.select(*_NAMES, *_KNOWN, "started_wall_ns", "batch", "sha256").to_dicts()
     parts = _RECIPES[split["recipe"]](rows, split)
     training = [row for row in rows if parts[row["episode_id"]] == ("train", None)]
     for episode_id in _one_of_each_block(training, split["val_fraction"], ("host_id", "profile")):
@@ -104,7 +109,8 @@ def assign(episodes: pl.DataFrame, split: Mapping[str, Any]) -> pl.DataFrame:
             for row in rows
         ],
         {
-            **{name: pl.String() for name in ("episode_id", "host_id", "profile", "sample_name")},
+            **{name: pl.String() for name in (*_NAMES, "status")},
+            "background": pl.List(pl.String()),
             **{name: pl.String() for name in ("part", "reason", "batch", "sha256")},
         },
     )

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from benchmarks import intervals
 from benchmarks.page import Cpu
+from cis490.evaluation.breakdowns import ALL, COMPARED, replicate
 from tests.conftest import ROOT
 
 FAULTLESS = [
@@ -39,6 +41,21 @@ def test_the_floor_writes_the_same_bytes_and_each_part_is_timed(tmp_path):
     assert all(ms > 0 for of_round in steps["rounds"] for ms in of_round.values())
     assert Cpu({"steps": steps, "peers": {}}).ratio("together") > 0.5
     assert (work / "windows.npz").exists()
+
+
+def test_intervals_are_timed_beside_scikit_learn_that_gives_the_same_figure(monkeypatch):
+    monkeypatch.setattr(intervals, "REPLICATES", 50)
+    monkeypatch.setattr(intervals, "CASES", {"small": {"test": (20, 2), "val": (9, 1)}})
+    said = json.loads(json.dumps(intervals.measure("small", 1)))
+    assert (said["episodes"], said["windows"], said["runs"]) == (20, 220, 39)
+    assert said["pairs"] == 15 * 14 / 2
+    assert said["rows"] > 1_000
+    assert min(said["seconds"], said["ours_ms"], said["loop_ms"]) > 0
+    scored = intervals._scored(20, 2, seed=4)
+    scores = replicate(scored, 1)
+    of_loop = [intervals.usual(scored)(run) for run in scored.predicted[:3]]
+    at = scores.find(*ALL, COMPARED)
+    assert scores.replicates[at, :3, 0] == pytest.approx(of_loop, abs=1e-12)
 
 
 @pytest.mark.workflow

@@ -27,6 +27,10 @@ SIZE = {
     **{"idle_s": 3.0, "arrive": 100, "dry_s": 3.5, "arrive_s": 15.0},
     "dry_jobs": {"ingest": 7, "windows": 7, "train": 12},
 }
+INTERVALS = {
+    **{"runs": 39, "replicates": 10_000, "rounds": 5, "rows": 5_658, "pairs": 105, "n_loop": 10},
+    **{"peak_bytes": GIB, "ours_ms": 0.1, "loop_ms": 50.0, "cpu_s": 2.0},
+}
 FIGURES = {
     "machine": {
         **{"name": "Acme 9000", "cores": 2, "memory_gib": 16.0, "system": "Linux 6"},
@@ -58,6 +62,10 @@ FIGURES = {
             },
         },
     },
+    "intervals": {
+        "sample": {**INTERVALS, "episodes": 44, "windows": 484, "seconds": 2.5},
+        "fleet": {**INTERVALS, "episodes": 24_000, "windows": 264_000, "seconds": 50.0},
+    },
     "sizes": [
         {**SIZE, "episodes": 1_000, "one_core_s": 300.0},
         {**SIZE, "episodes": 76_660},
@@ -79,7 +87,8 @@ def test_every_bar_of_the_issue_stands_with_its_value_and_holds():
     found = page.bars(FIGURES)
     assert failing(FIGURES) == []
     assert [bar.measured.split(" (")[0] for bar in found] == [
-        *("1.38 ×", "10.0 ×", "6.00 ×", "200 s", "1.00 GiB", "+1.00 GiB", "2.00 GB/s"),
+        *("1.38 ×", "10.0 ×", "6.00 ×", "2.5 s", "50.0 s", "1.00 GiB", "500 ×"),
+        *("200 s", "1.00 GiB", "+1.00 GiB", "2.00 GB/s"),
         *("3.0 s", "7 and 7", "15.0 s"),
     ]
 
@@ -105,7 +114,7 @@ def test_a_bar_that_does_not_hold_is_said_to_fail(change, what):
 
 def test_bars_of_the_fleet_are_not_judged_on_a_smaller_store():
     given = {**FIGURES, "sizes": FIGURES["sizes"][:1]}
-    assert [bar.holds for bar in page.bars(given)] == [True] * 3 + [None] * 7
+    assert [bar.holds for bar in page.bars(given)] == [True] * 7 + [None] * 7
     assert "(at 1,000) | not measured |" in page.render(given, "p.png")
 
 
@@ -163,3 +172,20 @@ def test_the_bar_of_training_is_the_smallest_networks_and_says_when_it_is_missed
     assert "| cnn | 60,000 | 2.00 × | 10.0 × | 1,000 | 500 | 2 | 20,000 | 2,000 |" in page.render(
         figures(), "p.png"
     )
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "what"),
+    [
+        ("sample", {"seconds": 3.1}, "every figure with its interval, 10,000 replicates, 44 "),
+        ("fleet", {"seconds": 60.1}, "every figure with its interval, 10,000 replicates, 24,000 "),
+        ("fleet", {"peak_bytes": GIB + 1}, "peak memory of that"),
+        ("sample", {"ours_ms": 0.11}, "a replicate of macro F1"),
+    ],
+)
+def test_the_bars_of_intervals_say_when_they_are_missed(case, change, what):
+    given = copy.deepcopy(FIGURES)
+    given["intervals"][case] |= change
+    (failed,) = failing(given)
+    assert failed.startswith(what)
+    assert "| 24,000 | 264,000 | 500 × |" in page.render(FIGURES, "p.png")

@@ -10,8 +10,9 @@ from cis490.files import read_json
 from tests.builders import Store, record_of
 from tests.conftest import SAMPLE_STORE
 
-COLUMNS = """episode_id host_id profile sample_name status reasons detail sha256 size_bytes
-    started_wall_ns duration_s rows_proc rows_qmp rows_guest rows_netflow batch""".split()
+COLUMNS = """episode_id host_id profile sample_name background status reasons detail
+    sha256 size_bytes started_wall_ns duration_s
+    rows_proc rows_qmp rows_guest rows_netflow batch""".split()
 
 
 def validate(folder, out, train="alder"):

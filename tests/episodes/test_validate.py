@@ -326,6 +326,30 @@ def test_what_is_over_a_limit_is_errored(store, limits, mutate):
     assert "over_limit" in codes(verdict)
 
 
+@pytest.mark.parametrize(
+    ("background", "works"),
+    [
+        (["bg-idle", "bg-build", "bg-idle"], ["bg-idle", "bg-build"]),
+        ([], []),
+        ("bg-idle", ["bg-idle"]),
+        (None, None),
+        (["bg-idle", 3], None),
+        ([""], None),
+        (["x" * 1025], None),
+        (["\ud800"], None),
+        ({"bg-idle": 1}, None),
+        ([f"bg-{i}" for i in range(33)], None),
+    ],
+)
+def test_the_background_is_known_where_meta_names_it_and_no_fault_where_not(
+    store, background, works
+):
+    store.add(mutate=edit_meta(background=background))
+    verdict, _ = judge(store)
+    assert (verdict.status, verdict.background) == ("accepted", works)
+    assert verdict.row("b")["background"] == works
+
+
 def test_members_that_the_format_does_not_know_are_ignored_whatever_they_are(store):
     tar = tar_of([*members_of().items(), ("notes", b"1"), ("notes", b"2")])
     buffer = io.BytesIO(tar)

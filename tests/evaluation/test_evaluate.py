@@ -70,6 +70,42 @@ def test_clear_windows_are_those_with_a_share_of_at_least_0_8(evaluated: World) 
     assert row["n_windows"].to_list() == [len(clear)]
 
 
+def test_figures_are_broken_down_by_sample_background_and_status(evaluated: World) -> None:
+    rows = evaluated.metrics.filter(model="cnn", mode="oracle", part="test", seed=42)
+
+    def n_episodes(scope: str) -> dict[tuple[str, str], int]:
+        return {
+            (key, metric): n
+            for key, metric, n in rows.filter(scope=scope)
+            .select("key", "metric", "n_episodes")
+            .rows()
+        }
+
+    assert n_episodes("sample") == {
+        ("cpu-saturate/cpu-saturate-a", "macro_f1"): 2,
+        ("cpu-saturate/cpu-saturate-b", "macro_f1"): 1,
+        ("io-walk/io-walk-a", "macro_f1"): 2,
+        ("io-walk/io-walk-b", "macro_f1"): 1,
+        ("none/none", "false_alarm_rate"): 2,
+    }
+    assert n_episodes("background") == {
+        ("build", "false_alarm_rate"): 1,
+        ("build", "macro_f1"): 3,
+        ("idle", "false_alarm_rate"): 2,
+        ("idle", "macro_f1"): 6,
+        ("none", "macro_f1"): 2,
+    }
+    assert n_episodes("status") == {("accepted", "macro_f1"): 8}
+
+
+def test_a_split_of_before_is_refused_by_name(tmp_path: Path) -> None:
+    world = World(tmp_path, SMALL, SKILL).write()
+    path = world.arguments()["split_file"]
+    write_parquet(path, pl.read_parquet(path).drop("background"))
+    with pytest.raises(FormatError, match=r"host\.parquet.*background"):
+        world.evaluate()
+
+
 def test_eval_json_says_what_the_table_says(evaluated: World) -> None:
     content = summary(evaluated, "cnn_oracle")
     row = overall(evaluated, "cnn", "oracle")
@@ -88,7 +124,7 @@ def test_eval_json_says_what_the_table_says(evaluated: World) -> None:
 
 def test_a_signature_names_all_that_the_figure_depends_on(evaluated: World) -> None:
     assert overall(evaluated, "cnn", "oracle")["signature"] == (
-        "macro_f1|unit=episode|strata=profile|interval=percentile|B=200|rng=PCG64:490|seeds=42|"
+        "macro_f1|unit=episode|n=88/8|strata=profile|interval=percentile|B=200|rng=PCG64:490|seeds=42|"
         "split=c0ffeec0ffee|checkpoint=c4ecc4ecc4ec|v=0.1.0"
     )
 

@@ -28,6 +28,8 @@ NEEDED: Final = ("meta.json", "labels.jsonl", "proc.jsonl", "qmp.jsonl", "guest.
 _KNOWN: Final = frozenset({*NEEDED, "netflow.jsonl", "exec.jsonl"})
 # netflow and exec have no such gate: silence is no fault.
 _GATED: Final = SAMPLED
+# More are no minute's background; they would stand in each table that breaks figures down by it.
+_MOST_WORKS: Final = 32
 _FIRST_LABEL_NS: Final = 1_000_000_000
 # A wall time before 1970 or after 2223 is no clock's; the margin to int64 keeps differences exact.
 _WALL_NS: Final = range(8 * 10**18)
@@ -62,6 +64,7 @@ class Verdict:
     faults: list[Fault] = field(default_factory=list)
     profile: str | None = None
     sample_name: str | None = None
+    background: list[str] | None = None
     started_wall_ns: int | None = None
     ended_wall_ns: int | None = None
     rows: dict[str, int] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class Verdict:
             "host_id": self.host_id,
             "profile": self.profile,
             "sample_name": self.sample_name,
+            "background": self.background,
             "status": self.status,
             "reasons": [fault.code for fault in self.faults],
             "detail": [fault.text for fault in self.faults],
@@ -96,6 +100,7 @@ VERDICT_SCHEMA: Final[dict[str, Any]] = {
     "host_id": pl.String(),
     "profile": pl.String(),
     "sample_name": pl.String(),
+    "background": pl.List(pl.String()),
     "status": pl.String(),
     "reasons": pl.List(pl.String()),
     "detail": pl.List(pl.String()),
@@ -268,6 +273,22 @@ def _take_names(meta: Mapping[str, Any], verdict: Verdict, limits: Limits) -> No
             text = f"{key} has {len(name)} characters, limits.name_chars is {limits.name_chars}"
             raise _Wrong("over_limit", text)
     verdict.profile, verdict.sample_name = names["profile"], names["sample_name"]
+    verdict.background = _background(meta.get("background"), limits)
+
+
+def _background(value: Any, limits: Limits) -> list[str] | None:
+    """The benign works around an episode, each once; None if meta.json does not say any in names.
+
+    It may hold anything (docs/episodes.md), so what is no name is no fault.
+    """
+    works = [value] if isinstance(value, str) else value
+    if not isinstance(works, list) or len(works) > _MOST_WORKS:
+        return None
+    for work in works:
+        usable = isinstance(work, str) and is_unicode(work)
+        if not usable or not 0 < len(work) <= limits.name_chars:
+            return None
+    return list(dict.fromkeys(works))
 
 
 def _take_times(meta: Mapping[str, Any], verdict: Verdict) -> None:

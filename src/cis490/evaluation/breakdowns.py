@@ -1,19 +1,27 @@
 """Which episodes and windows each figure is about, and its value in every replicate.
 
 R runs (a model trained under one seed) are scored on the same n episodes; B replicates; K phases.
+A replicate only adds counts of episodes up: one matrix product for all runs of a cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from cis490.channels import PHASES
-from cis490.evaluation.bootstrap import clopper_pearson, episode_weights
+from cis490.evaluation.bootstrap import (
+    clopper_pearson,
+    episode_weights,
+    jackknife_influence,
+    jackknife_sums,
+)
 from cis490.evaluation.metrics import MEAN_OF, OVERALL, PER_PHASE, Sums, confusion
+from cis490.logs import logger
 
 # The profile of the benign controls: clean throughout, so F1 over phases says nothing there.
 CONTROL: Final = "none"
@@ -21,6 +29,19 @@ CONTROL: Final = "none"
 CLEAR_SHARE: Final = 0.8
 CLEAR: Final = ("phase_share", f">={CLEAR_SHARE}")
 ALL: Final = ("all", "all")
+COMPARED: Final = "macro_f1"
+# Whose background is known to be nothing; an unknown one is in no cell.
+NO_BACKGROUND: Final = "none"
+# Names are the store's; each costs rows for every run.
+MOST_KEYS: Final = 256
+# float32 holds whole numbers up to here; where there are many episodes it halves the time of the
+# products, and where there are few it costs a conversion.
+_EXACT: Final = 1 << 24
+_MANY: Final = 1 << 10
+# Episodes in a piece of `_Together`, at least, on average.
+_OF_A_PIECE: Final = 32
+# Replicates of a group of cells that are held at once, in bytes.
+HELD: Final = 1 << 28
 
 
 class Row(NamedTuple):
@@ -32,17 +53,25 @@ class Row(NamedTuple):
     n_windows: int
     n_episodes: int
 
+    @property
+    def n(self) -> tuple[int, int]:
+        """Windows and episodes."""
+        return self.n_windows, self.n_episodes
+
 
 @dataclass(frozen=True)
 class Scored:
     """Windows of one part and what each run predicts for them.
 
     Attributes:
-        profile, host: of each of n episodes.
+        profile, host: of each of n episodes; the profile is the stratum.
         unit: (n_windows,) the episode of each window, in [0, n).
-        truth: (n_windows,) index into PHASES.
+        truth: (n_windows,) index into `labels`.
         phase_share: (n_windows,) share of the window that its phase covers.
-        predicted: (R, n_windows) index into PHASES.
+        predicted: (R, n_windows) index into `labels`.
+        sample, status: of each of n episodes; empty: not known of any, and not broken down.
+        background: the benign works of each of n episodes, None where not known; empty as above.
+        labels: the K phases.
     """
 
     profile: list[str]
@@ -51,11 +80,84 @@ class Scored:
     truth: np.ndarray
     phase_share: np.ndarray
     predicted: np.ndarray
+    sample: Sequence[str] = ()
+    status: Sequence[str] = ()
+    background: Sequence[Sequence[str] | None] = ()
+    labels: Sequence[str] = PHASES
 
-    def confusion(self, windows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(R, n, K, K) int64 counts of the chosen windows."""
-        unit, truth, n = self.unit[windows], self.truth[windows], len(self.profile)
-        return np.stack([confusion(truth, run[windows], unit, n) for run in self.predicted])
+    def confusion(self, runs: Sequence[int]) -> np.ndarray:
+        """(len(runs), n, K, K) int64 counts of some runs."""
+        n, k = len(self.profile), len(self.labels)
+        return np.stack([confusion(self.truth, self.predicted[r], self.unit, n, k) for r in runs])
+
+    def counts(self, windows: np.ndarray | None = None) -> Counts:
+        """The counts of each episode, of all windows or of the chosen ones."""
+        unit, truth, predicted = self.unit, self.truth, self.predicted
+        if windows is not None:
+            unit, truth, predicted = unit[windows], truth[windows], predicted[:, windows]
+        return Counts.of(unit, truth, predicted, len(self.profile), len(self.labels))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Windows of each episode by phase: all that a figure is computed from.
+
+    Attributes:
+        table: (n, 2 K R + K): of each episode by phase and run the windows that are rightly
+            predicted so, then those that are predicted so, then by phase those that are so.
+            Of many episodes float32, if that is exact for any replicate.
+        n_runs: R.
+        k: K.
+    """
+
+    table: np.ndarray
+    n_runs: int
+    k: int
+
+    @classmethod
+    def of(
+        cls, unit: np.ndarray, truth: np.ndarray, predicted: np.ndarray, n: int, k: int
+    ) -> Counts:
+        """Count (n_windows,) truths and (R, n_windows) predictions by their (n_windows,) unit."""
+
+        def by_episode(phase: np.ndarray, unit: np.ndarray) -> np.ndarray:
+            return np.bincount(unit * k + phase, minlength=n * k).reshape(n, k)
+
+        unit = unit.astype(np.int64)
+        true = by_episode(truth, unit)
+        most = int(true.sum(1).max(initial=0)) * n
+        runs = len(predicted)
+        dtype = np.float32 if n > _MANY and most < _EXACT else np.float64
+        table = np.empty((n, 2 * k * runs + k), dtype)
+        found = table[:, : 2 * k * runs].reshape(n, 2, k, runs)
+        for r, run in enumerate(predicted):
+            right = run == truth
+            found[:, 0, :, r] = by_episode(truth[right], unit[right])
+            found[:, 1, :, r] = by_episode(run, unit)
+        table[:, 2 * k * runs :] = true
+        return cls(table, runs, k)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(n, K) windows of each phase."""
+        return self.table[:, 2 * self.k * self.n_runs :]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n, K, R) windows predicted as each phase."""
+        own = self.table[:, self.k * self.n_runs : 2 * self.k * self.n_runs]
+        return own.reshape(len(own), self.k, self.n_runs)
+
+    def sums(self, columns: np.ndarray) -> Sums:
+        """From (2 K R + K, b) sums over episodes: (R, b, K) float64, (1, b, K) of the truth.
+
+        Phases lie apart in memory, as `metrics` likes it.
+        """
+        b = columns.shape[1]
+        whole = columns.astype(np.float64, copy=False)
+        tp, predicted = whole[: 2 * self.k * self.n_runs].reshape(2, self.k, self.n_runs, b)
+        truth = whole[2 * self.k * self.n_runs :].reshape(self.k, 1, b)
+        return Sums(*(each.transpose(1, 2, 0) for each in (tp, truth, predicted)))
 
 
 @dataclass(frozen=True)
@@ -65,74 +167,74 @@ class Cell:
     Attributes:
         scope, key: as in metrics.parquet.
         metrics: names in OVERALL.
-        per_phase: whether the metrics of each phase belong to it too.
+        counts: of all n episodes.
         index: (m,) the episodes with windows in this cell.
-        tp, predicted: (m, R, K) float64.
-        truth: (m, K) float64.
+        per_phase: whether the metrics of each phase belong to it too.
+        labels: the K phases.
+        phases: those present in the whole truth of this cell, fixed before resampling.
     """
 
     scope: str
     key: str
     metrics: tuple[str, ...]
-    per_phase: bool
+    counts: Counts
     index: np.ndarray
-    tp: np.ndarray
-    predicted: np.ndarray
-    truth: np.ndarray
+    per_phase: bool = False
+    labels: Sequence[str] = PHASES
+    phases: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        present = np.flatnonzero(self._truth.sum(0))
+        object.__setattr__(self, "phases", present.tolist())
 
     @classmethod
     def of(
         cls,
         name: tuple[str, str],
-        matrix: np.ndarray,
+        counts: Counts,
         chosen: np.ndarray,
-        metrics: tuple[str, ...],
+        metrics: tuple[str, ...] = (COMPARED,),
         *,
         per_phase: bool = False,
+        labels: Sequence[str] = PHASES,
     ) -> Cell:
-        """From (R, n, K, K) counts and the (n,) mask of episodes that belong here."""
-        truth = matrix[0].sum(-1)
-        index = np.flatnonzero(chosen & (truth.sum(-1) > 0))
-        counts = Sums.of(matrix[:, index].swapaxes(0, 1))
-        return cls(
-            *name,
-            metrics,
-            per_phase,
-            index,
-            tp=counts.tp.astype(float),
-            predicted=counts.predicted.astype(float),
-            truth=truth[index].astype(float),
-        )
+        """Of the episodes in the (n,) mask that have windows among the counted ones."""
+        index = np.flatnonzero(chosen & (counts.truth.sum(-1) > 0))
+        return cls(*name, metrics, counts, index, per_phase, labels)
 
     @property
-    def phases(self) -> list[int]:
-        """The phases present in the whole truth of this cell, fixed before resampling."""
-        return [int(phase) for phase in np.flatnonzero(self.truth.sum(0))]
+    def _truth(self) -> np.ndarray:
+        """(m, K) windows of each phase."""
+        return np.asarray(self.counts.truth[self.index], dtype=np.float64)
 
     def rows(self) -> list[Row]:
         """The figures of this cell, in the order of `values`."""
-        n_windows, n_episodes = int(self.truth.sum()), len(self.index)
+        truth = self._truth
+        n_windows, n_episodes = int(truth.sum()), len(self.index)
         rows = [Row(self.scope, self.key, name, n_windows, n_episodes) for name in self.metrics]
         for phase in self.phases if self.per_phase else []:
-            windows = int(self.truth[:, phase].sum())
-            episodes = int((self.truth[:, phase] > 0).sum())
-            rows += [Row("phase", PHASES[phase], name, windows, episodes) for name in PER_PHASE]
+            windows, episodes = int(truth[:, phase].sum()), int((truth[:, phase] > 0).sum())
+            rows += [
+                Row("phase", self.labels[phase], name, windows, episodes) for name in PER_PHASE
+            ]
         return rows
 
-    def values(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def values(self, weights: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Every figure under (b, n) episode weights.
 
         Returns:
-            (rows, b, R) float64 values, NaN where undefined; (rows, b) bool, whether no phase
+            Of each row (R, b) float64 values, NaN where undefined; and (b,) bool, whether no phase
             had to be skipped for want of truth.
         """
-        drawn = weights[:, self.index]
-        shape = (len(weights), *self.tp.shape[1:])
-        tp = (drawn @ self.tp.reshape(len(self.index), -1)).reshape(shape)
-        predicted = (drawn @ self.predicted.reshape(len(self.index), -1)).reshape(shape)
-        truth = drawn @ self.truth
-        sums = Sums(tp, truth[:, None, :], predicted)
-        present = truth > 0
+        table, drawn = self.counts.table, weights.T
+        if len(self.index) < len(table):
+            table, drawn = table[self.index], drawn[self.index]
+        return self.figures(table.T @ drawn)
+
+    def figures(self, columns: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """As `values`, from (2 K R + K, b) sums of the counts of this cell's episodes."""
+        sums = self.counts.sums(columns)
+        present = sums.truth[0] > 0
         values = [OVERALL[name](sums, self.phases) for name in self.metrics]
         valid = [
             present[:, self.phases].all(-1) if name in MEAN_OF else present.any(-1)
@@ -143,12 +245,34 @@ class Cell:
             for phase in self.phases:
                 values += [metric[..., phase] for metric in by_phase]
                 valid += [present[:, phase]] * len(by_phase)
-        return np.stack(values), np.stack(valid)
+        return values, valid
+
+    def influence(self, metric: str, strata: Sequence[str]) -> np.ndarray:
+        """What each episode contributes to a metric of OVERALL (`jackknife_influence`).
+
+        Episodes outside the cell count too: leaving one out lets the cell's own weigh more.
+
+        Args:
+            metric: in OVERALL.
+            strata: of all n episodes.
+
+        Returns:
+            (R, n) float64; NaN in a stratum where the figure cannot do without an episode.
+        """
+        table = self.counts.table
+        if len(self.index) < len(table):
+            table = np.zeros_like(table)
+            table[self.index] = self.counts.table[self.index]
+        left_out = np.zeros((self.counts.n_runs, len(table)))
+        for some, sums in jackknife_sums(table, strata):
+            columns = np.ascontiguousarray(sums.T)
+            left_out[:, some] = OVERALL[metric](self.counts.sums(columns), self.phases)
+        return jackknife_influence(left_out, strata)
 
     def episodes(self, row: Row) -> np.ndarray:
         """(row.n_episodes,) the episodes that a figure rests on."""
         if row.metric in PER_PHASE:
-            return self.index[self.truth[:, PHASES.index(row.key)] > 0]
+            return self.index[self._truth[:, self.labels.index(row.key)] > 0]
         return self.index
 
     def exact_interval(self, row: Row, runs: Sequence[int], estimate: float) -> tuple[float, float]:
@@ -165,42 +289,83 @@ class Cell:
             low, high = np.mean(ends, axis=0)
             return float(low), float(high)
         if row.metric in PER_PHASE:
-            return self._phase_interval(row.metric, PHASES.index(row.key), runs, every)
+            return self._phase_interval(row.metric, self.labels.index(row.key), runs, every)
         n = row.n_episodes
         return clopper_pearson(n if every else 0, n)
 
     def _phase_interval(
         self, metric: str, phase: int, runs: Sequence[int], every: bool
     ) -> tuple[float, float]:
-        true = self.truth[:, phase] > 0
-        said = (self.predicted[:, list(runs), phase] > 0).any(1)
+        true = self._truth[:, phase] > 0
+        said = (self.counts.predicted[self.index][:, phase, list(runs)] > 0).any(1)
         n = int({"f1": true | said, "precision": said, "recall": true}[metric].sum())
         low, high = clopper_pearson(n if every else 0, n)
         return (2 * low / (1 + low), 2 * high / (1 + high)) if metric == "f1" else (low, high)
 
 
 def cells(scored: Scored) -> list[Cell]:
-    """All cells of one part: everything, clear windows, each profile, each host."""
-    profile, host = np.asarray(scored.profile), np.asarray(scored.host)
-    everything = np.ones(len(profile), dtype=bool)
-    matrix = scored.confusion()
-    clear = scored.confusion(scored.phase_share >= CLEAR_SHARE)
+    """All cells of one part, everything first.
+
+    Clear windows; each profile, sample (`profile/sample`), host, status (accepted or degraded) and
+    benign work in the background. An episode with two works is in the cells of both. Of controls
+    the figure is their false-alarm rate, in the cell of a work beside macro F1 of all its episodes.
+    Of more than `MOST_KEYS` of a kind those with the most episodes, and the log says so.
+    """
+    n = len(scored.profile)
+    counts = scored.counts()
     overall = ("macro_f1", "macro_recall", "accuracy")
-    found = [
-        Cell.of(ALL, matrix, everything, overall, per_phase=True),
-        Cell.of(CLEAR, clear, everything, ("macro_f1",)),
-    ]
-    for name in sorted(set(scored.profile)):
-        metric = "false_alarm_rate" if name == CONTROL else "macro_f1"
-        found.append(Cell.of(("profile", name), matrix, profile == name, (metric,)))
-    for name in sorted(set(scored.host)):
-        found.append(Cell.of(("host", name), matrix, host == name, ("macro_f1",)))
+    everything = np.ones(n, dtype=bool)
+    labels = scored.labels
+    found = [Cell.of(ALL, counts, everything, overall, per_phase=True, labels=labels)]
+    clear = scored.counts(scored.phase_share >= CLEAR_SHARE)
+    found.append(Cell.of(CLEAR, clear, everything, labels=labels))
+    control = np.asarray(scored.profile) == CONTROL
+    alarms = ("false_alarm_rate",)
+    for scope, names in _partitions(scored).items():
+        for key, chosen in _masks(scope, names):
+            controls = scope in ("profile", "sample") and bool(control[chosen].any())
+            metrics = alarms if controls else (COMPARED,)
+            found.append(Cell.of((scope, key), counts, chosen, metrics, labels=labels))
+            if scope == "background":
+                name = (scope, key)
+                found.append(Cell.of(name, counts, chosen & control, alarms, labels=labels))
     return [cell for cell in found if len(cell.index)]
+
+
+def _partitions(scored: Scored) -> dict[str, list[tuple[str, ...]]]:
+    """By scope, the keys of each episode."""
+    samples = zip(scored.profile, scored.sample, strict=False)
+    found: dict[str, list[tuple[str, ...]]] = {
+        "profile": [(name,) for name in scored.profile],
+        "host": [(name,) for name in scored.host],
+        "sample": [(f"{profile}/{sample}",) for profile, sample in samples],
+        "status": [(name,) for name in scored.status],
+        "background": [
+            () if works is None else tuple(dict.fromkeys(works)) or (NO_BACKGROUND,)
+            for works in scored.background
+        ],
+    }
+    return {scope: keys for scope, keys in found.items() if keys}
+
+
+def _masks(scope: str, keys: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each key with the (n,) mask of its episodes, sorted."""
+    own: dict[str, list[int]] = {}
+    for i, names in enumerate(keys):
+        for name in names:
+            own.setdefault(name, []).append(i)
+    kept = sorted(own, key=lambda name: (-len(own[name]), name))[:MOST_KEYS]
+    if len(kept) < len(own):
+        logger.warning("by %s: %d of %d, those with the most episodes", scope, MOST_KEYS, len(own))
+    for name in sorted(kept):
+        chosen = np.zeros(len(keys), dtype=bool)
+        chosen[own[name]] = True
+        yield name, chosen
 
 
 @dataclass(frozen=True)
 class Replicated:
-    """Every figure, once on all episodes and in every replicate.
+    """Every figure of some cells, once on all episodes and in every replicate.
 
     Attributes:
         rows: F figures and the cell each comes from.
@@ -208,6 +373,7 @@ class Replicated:
         replicates: (F, R, B).
         n_valid: (F,) replicates in which no phase was skipped.
         resampled: (F,) whether resampling can move the figure at all.
+        strata: the profile of each of n episodes.
     """
 
     rows: list[tuple[Row, Cell]]
@@ -215,24 +381,106 @@ class Replicated:
     replicates: np.ndarray
     n_valid: np.ndarray
     resampled: np.ndarray
+    strata: Sequence[str]
+
+    @property
+    def n_runs(self) -> int:
+        """R."""
+        return len(self.estimates[0])
+
+    def find(self, scope: str, key: str, metric: str) -> int | None:
+        """The position of a figure; None if it is not here."""
+        names = [(row.scope, row.key, row.metric) for row, _ in self.rows]
+        return names.index((scope, key, metric)) if (scope, key, metric) in names else None
 
 
-def replicate(scored: Scored, replicates: int) -> Replicated:
-    """Score every figure in every replicate; all runs share the replicates' episodes."""
-    found = cells(scored)
+class _Together:
+    """Cells over the same windows, summed at once: in disjoint pieces, from which cells are added.
+
+    A cell of one profile, one of one host and that of everything share most of their episodes.
+    Episodes that are in the same cells make a piece. Whole numbers are added, so this gives the
+    same bits as a product for each cell; where pieces are small it would take longer, and each
+    cell is summed by itself.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = cells
+        table = cells[0].counts.table
+        member = np.zeros((len(cells), len(table)), dtype=bool)
+        for i, cell in enumerate(cells):
+            member[i, cell.index] = True
+        pieces, piece = np.unique(member, axis=1, return_inverse=True)
+        self.order: np.ndarray | None = None
+        if len(table) < _OF_A_PIECE * pieces.shape[1]:
+            return
+        self.order = np.argsort(piece, kind="stable")
+        self.table = table[self.order]
+        ends = np.cumsum(np.bincount(piece))
+        self.slices = [slice(*ends_of) for ends_of in pairwise([0, *ends.tolist()])]
+        self.pieces = [np.flatnonzero(row).tolist() for row in pieces]
+
+    def values(self, weights: np.ndarray) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+        """`Cell.values` of each cell."""
+        if self.order is None:
+            yield from (cell.values(weights) for cell in self.cells)
+            return
+        drawn = weights.T[self.order]
+        sums = [self.table[piece].T @ drawn[piece] for piece in self.slices]
+        for cell, own in zip(self.cells, self.pieces, strict=True):
+            yield cell.figures(sum((sums[i] for i in own[1:]), start=sums[own[0]]))
+
+
+def _together(found: Sequence[Cell]) -> list[_Together]:
+    """Cells of the same counts; works apart, for their pieces cross those of all other cells."""
+    groups: dict[tuple[int, bool], list[Cell]] = {}
+    for cell in found:
+        groups.setdefault((id(cell.counts), cell.scope == "background"), []).append(cell)
+    return [_Together(cells) for cells in groups.values()]
+
+
+def replicate(scored: Scored, replicates: int, chosen: Sequence[Cell] | None = None) -> Replicated:
+    """Score every figure of the chosen cells, or of all, in every replicate.
+
+    All runs share the replicates' episodes, and so do calls for other cells.
+    """
+    groups = _together(cells(scored) if chosen is None else chosen)
+    found = [cell for group in groups for cell in group.cells]
     rows = [(row, cell) for cell in found for row in cell.rows()]
-    once = np.ones((1, len(scored.profile)))
-    estimates = np.concatenate([cell.values(once)[0][:, 0] for cell in found])
+    dtype = np.result_type(np.float32, *(cell.counts.table.dtype for cell in found))
+    once = np.ones((1, len(scored.profile)), dtype)
+    estimates = np.array([figure[:, 0] for cell in found for figure in cell.values(once)[0]])
     drawn = np.empty((len(rows), len(scored.predicted), replicates))
     n_valid = np.zeros(len(rows), dtype=np.int64)
     start = 0
-    for weights in episode_weights(scored.profile, replicates):
-        values, valid = zip(*(cell.values(weights) for cell in found), strict=True)
-        stop = start + len(weights)
-        drawn[:, :, start:stop] = np.concatenate(values).swapaxes(1, 2)
-        n_valid += np.concatenate(valid).sum(1)
+    for weights in episode_weights(scored.profile, replicates, dtype=dtype):
+        stop, f = start + len(weights), 0
+        for of_cell in (of_cell for group in groups for of_cell in group.values(weights)):
+            for values, valid in zip(*of_cell, strict=True):
+                drawn[f, :, start:stop] = values
+                n_valid[f] += valid.sum()
+                f += 1
         start = stop
-    strata, sizes = np.unique(scored.profile, return_counts=True)
-    alone = np.isin(scored.profile, strata[sizes == 1])
+    sizes = {name: scored.profile.count(name) for name in set(scored.profile)}
+    alone = np.array([sizes[name] == 1 for name in scored.profile])
     resampled = [row.n_episodes > 1 and not alone[cell.episodes(row)].all() for row, cell in rows]
-    return Replicated(rows, estimates, drawn, n_valid, np.array(resampled, dtype=bool))
+    return Replicated(
+        rows, estimates, drawn, n_valid, np.array(resampled, dtype=bool), scored.profile
+    )
+
+
+def in_groups(found: Sequence[Cell], replicates: int) -> Iterator[list[Cell]]:
+    """Split cells so that the replicates of a group take at most `HELD` bytes, or are one cell's.
+
+    A store of many hosts and samples then needs no more memory, only another draw of the episodes.
+    """
+    group: list[Cell] = []
+    held = 0
+    for cell in found:
+        own = len(cell.rows()) * cell.counts.n_runs * replicates * 8
+        if group and held + own > HELD:
+            yield group
+            group, held = [], 0
+        group.append(cell)
+        held += own
+    if group:
+        yield group

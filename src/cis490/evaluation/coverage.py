@@ -1,7 +1,7 @@
 """How often a 95% interval really covers, at the sample's own size and spread.
 
 The sample is taken as if it were the population: samples of its size are drawn from it, each gets
-its percentile interval, and the share of intervals that cover the population's figure is counted.
+its intervals, and the share of intervals that cover the population's figure is counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from typing import Final
 
 import numpy as np
 
-from cis490.evaluation.bootstrap import BLOCK, episode_weights, percentile_interval
+from cis490.evaluation.bootstrap import (
+    BLOCK,
+    bca_interval,
+    episode_weights,
+    jackknife_influence,
+    jackknife_sums,
+    percentile_interval,
+)
 from cis490.evaluation.metrics import Sums, macro_f1
 
 SAMPLES: Final = 500
@@ -20,40 +27,56 @@ REPLICATES: Final = 2 * BLOCK
 LARGE: Final = 200
 
 
-def covering(matrix: np.ndarray, strata: Sequence[str]) -> tuple[int, int] | None:
+def covering(matrix: np.ndarray, strata: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Count the samples whose interval of macro F1 covers the figure of the whole.
 
     Args:
-        matrix: (R, n, K, K) counts of a model's R seeds on n episodes; the figure is their mean.
+        matrix: (R, n, K, K) counts of a model's R seeds on n episodes; the figure is their mean,
+            and the seeds are not drawn.
         strata: the stratum (profile) of each episode.
 
     Returns:
-        Samples that cover, and samples that had an interval; None with fewer than 2 or more than
-        `LARGE` episodes, or if resampling cannot move the figure.
+        Of "percentile" and "bca", samples that cover and samples that had an interval; nothing with
+        fewer than 2 or more than `LARGE` episodes, or if resampling cannot move the figure.
     """
     n = len(strata)
     if not 2 <= n <= LARGE:
-        return None
+        return {}
     counts = Sums.of(matrix.swapaxes(0, 1))  # (n, R, K)
     flat = np.concatenate([counts.tp, counts.truth, counts.predicted], axis=1).reshape(n, -1)
+    flat = flat.astype(np.float64)
     phases = np.flatnonzero(counts.truth.sum((0, 1))).tolist()
 
-    def figures(weights: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-        sums = (weights @ episodes).reshape(len(weights), 3, -1, matrix.shape[-1])
-        return np.asarray(macro_f1(Sums(sums[:, 0], sums[:, 1], sums[:, 2]), phases).mean(1))
+    def figures(sums: np.ndarray) -> np.ndarray:
+        parts = sums.reshape(len(sums), 3, -1, matrix.shape[-1])
+        return np.asarray(macro_f1(Sums(parts[:, 0], parts[:, 1], parts[:, 2]), phases).mean(1))
 
-    whole = float(figures(np.ones((1, n)), flat)[0])
+    whole = float(figures(flat.sum(0)[None])[0])
+    # The jackknife is linear, so it is the same two matrices for every sample; the last row of the
+    # first leaves nothing out.
+    without = np.ones((n + 1, n))
+    for some, weights in jackknife_sums(np.eye(n), strata):
+        without[some] = weights
+    contributed = jackknife_influence(np.eye(n), strata)
     blocks = episode_weights(strata, SAMPLES * (BLOCK + REPLICATES))
-    covered = measured = 0
+    covered = {"percentile": 0, "bca": 0}
+    measured = dict.fromkeys(covered, 0)
     for _ in range(SAMPLES):
         drawn = np.repeat(np.arange(n), next(blocks)[0].astype(int))
         sample = flat[_in_order(drawn, strata)]
-        replicates = [figures(next(blocks), sample) for _ in range(REPLICATES // BLOCK)]
-        interval = percentile_interval(np.concatenate(replicates))
-        if interval and interval[1] > interval[0]:
-            measured += 1
-            covered += interval[0] <= whole <= interval[1]
-    return (covered, measured) if measured else None
+        replicates = np.concatenate(
+            [figures(next(blocks) @ sample) for _ in range(REPLICATES // BLOCK)]
+        )
+        *left_out, estimate = figures(without @ sample)
+        influence = left_out @ contributed
+        for kind, interval in (
+            ("percentile", percentile_interval(replicates)),
+            ("bca", bca_interval(replicates, estimate, influence)),
+        ):
+            if interval and interval[1] > interval[0]:
+                measured[kind] += 1
+                covered[kind] += interval[0] <= whole <= interval[1]
+    return {kind: (covered[kind], measured[kind]) for kind in covered if measured[kind]}
 
 
 def _in_order(drawn: np.ndarray, strata: Sequence[str]) -> np.ndarray:

@@ -12,9 +12,15 @@ import polars as pl
 from cis490.channels import MODES, PHASES
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import MODE, TRAINED, predict_baselines
-from cis490.evaluation.breakdowns import ALL, Scored, replicate
+from cis490.evaluation.breakdowns import ALL, COMPARED, Scored, cells, in_groups, replicate
 from cis490.evaluation.coverage import covering
-from cis490.evaluation.inputs import SHOWN, Detector, read_detector, read_windows
+from cis490.evaluation.inputs import (
+    SHOWN,
+    Detector,
+    read_detector,
+    read_episodes,
+    read_windows,
+)
 from cis490.evaluation.metrics import K, confusion
 from cis490.evaluation.tables import (
     Entrant,
@@ -70,23 +76,22 @@ def evaluate(
     origin = Provenance(split["name"], split["sha256"], replicates)
     part_shown = next((part for part in SHOWN if part in set(scored["part"])), None)
 
+    known = read_episodes(split_file)
+
     rows: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
-    matrices: dict[str, tuple[np.ndarray, list[str]]] = {}
+    parts: dict[str, Scored] = {}
     for part in SHOWN:
         chosen = (scored["part"] == part).to_numpy()
         if not chosen.any():
             continue
-        of_part = _scored(scored.filter(chosen), predicted[:, chosen])
-        scores = replicate(of_part, replicates)
-        rows += metric_rows(part, scores, entrants, origin)
-        matrices[part] = of_part.confusion(), of_part.profile
-        if part == part_shown:
-            pairs = pairwise_rows(scores, entrants, origin)
-        logger.info("%s: %d figures of %d runs", part, len(scores.rows), len(predicted))
+        parts[part] = _scored(scored.filter(chosen), known, predicted[:, chosen])
+        figures, of_part = score(part, parts[part], entrants, origin, paired=part == part_shown)
+        rows += figures
+        pairs += of_part
     if headline := _headline(entrants, rows):
-        for part, (matrix, profile) in matrices.items():
-            covered = covering(matrix[list(headline.runs)], profile)
+        for part, whole in parts.items():
+            covered = covering(whole.confusion(headline.runs), whole.profile)
             rows += coverage_rows(part, headline, covered, rows, origin)
     table = metrics_frame(rows)
     write_parquet(metrics, table)
@@ -99,12 +104,40 @@ def evaluate(
         "checkpoints": to_json({entrant.name: entrant.checkpoint for entrant in entrants}),
     }
     write_parquet(pairwise, pairwise_frame(pairs), rests_on)
-    phases = {
-        part: [PHASES[phase] for phase in sorted(set(windows.filter(part=part)["phase"]))]
-        for part in ("train", *SHOWN)
+    counted = {part: _by_phase(windows.filter(part=part)["phase"]) for part in ("train", *SHOWN)}
+    told = {
+        "phases": {part: list(by_phase) for part, by_phase in counted.items()},
+        "n_windows_by_phase": counted,
     }
     for detector, path in zip(detectors, evals, strict=True):
-        write_json(path, _summary(detector, split, table, scored, part_shown) | {"phases": phases})
+        write_json(path, _summary(detector, split, table, scored, part_shown) | told)
+
+
+def score(
+    part: str, scored: Scored, entrants: Sequence[Entrant], origin: Provenance, *, paired: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Every figure of a part, and if `paired` every pair of entrants.
+
+    Returns:
+        Rows of metrics.parquet and of pairwise.parquet.
+    """
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    n_figures = 0
+    for group in in_groups(cells(scored), origin.replicates):
+        scores = replicate(scored, origin.replicates, group)
+        rows += metric_rows(part, scores, entrants, origin)
+        n_figures += len(scores.rows)
+        if paired and scores.find(*ALL, COMPARED) is not None:
+            pairs = pairwise_rows(scores, entrants, origin)
+    logger.info("%s: %d figures of %d runs", part, n_figures, len(scored.predicted))
+    return rows, pairs
+
+
+def _by_phase(phase: pl.Series) -> dict[str, int]:
+    """Windows of each phase that occurs, in the order of PHASES."""
+    counts = np.bincount(phase.to_numpy(), minlength=K)
+    return {name: int(n) for name, n in zip(PHASES, counts, strict=True) if n}
 
 
 def _headline(entrants: Sequence[Entrant], rows: Sequence[dict[str, Any]]) -> Entrant | None:
@@ -143,8 +176,9 @@ def _entrants(
     return entrants, np.stack(runs)
 
 
-def _scored(windows: pl.DataFrame, predicted: np.ndarray) -> Scored:
+def _scored(windows: pl.DataFrame, known: pl.DataFrame, predicted: np.ndarray) -> Scored:
     episodes = windows.unique("episode_id", maintain_order=True)
+    episodes = episodes.join(known, on="episode_id", how="left", maintain_order="left")
     place = {name: i for i, name in enumerate(episodes["episode_id"])}
     return Scored(
         profile=episodes["profile"].to_list(),
@@ -153,6 +187,9 @@ def _scored(windows: pl.DataFrame, predicted: np.ndarray) -> Scored:
         truth=windows["phase"].to_numpy(),
         phase_share=windows["phase_share"].to_numpy(),
         predicted=predicted,
+        sample=episodes["sample_name"].to_list(),
+        status=episodes["status"].to_list(),
+        background=episodes["background"].to_list(),
     )
 
 

@@ -1,14 +1,15 @@
 """Classification metrics from counts, so that resampling episodes only ever sums counts.
 
-Shapes: K phases in the order of `cis490.channels.PHASES`; `...` is any leading shape (replicates,
-runs). A metric of a phase that the truth lacks is NaN, not zero: it was not measured.
+Shapes: K phases in the order of `cis490.channels.PHASES`, or the classes of another task; `...` is
+any leading shape (replicates, runs). A metric of a phase that the truth lacks is NaN, not zero: it
+was not measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,19 +21,22 @@ K: Final = len(PHASES)
 ALARM_PHASES: Final = ("infecting", "infected_running", "dormant")
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray, unit: np.ndarray, n: int) -> np.ndarray:
+def confusion(
+    truth: np.ndarray, predicted: np.ndarray, unit: np.ndarray, n: int, k: int = K
+) -> np.ndarray:
     """Count windows per unit.
 
     Args:
-        truth, predicted: (n_windows,) integer, index into PHASES.
+        truth, predicted: (n_windows,) integer in [0, k), index into PHASES.
         unit: (n_windows,) integer in [0, n), the episode of each window.
         n: number of units.
+        k: number of classes.
 
     Returns:
-        (n, K, K) int64; [i, t, p] counts the windows of unit i with truth t and prediction p.
+        (n, k, k) int64; [i, t, p] counts the windows of unit i with truth t and prediction p.
     """
-    cell = (unit.astype(np.int64) * K + truth) * K + predicted
-    return np.bincount(cell, minlength=n * K * K).reshape(n, K, K)
+    cell = (unit.astype(np.int64) * k + truth) * k + predicted
+    return np.bincount(cell, minlength=n * k * k).reshape(n, k, k)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Sums:
 
 def _share(count: np.ndarray, total: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """count / total; 0 where total is 0 (zero_division=0), NaN where not `measured`."""
-    share = np.divide(count, total, out=np.zeros(np.shape(count)), where=total > 0)
+    share = np.divide(count, total, out=np.zeros_like(count, dtype=float), where=total > 0)
     return np.where(measured, share, np.nan)
 
 
@@ -80,14 +84,25 @@ def recall(sums: Sums) -> np.ndarray:
     return _share(sums.tp, np.broadcast_to(sums.truth, sums.tp.shape), sums.truth > 0)
 
 
-def _mean_of(values: np.ndarray, phases: Sequence[int]) -> np.ndarray:
-    chosen = values[..., list(phases)]
-    measured = ~np.isnan(chosen)
-    n = measured.sum(-1)
-    total = np.where(measured, chosen, 0.0).sum(-1)
-    mean = np.full(total.shape, np.nan)
-    np.divide(total, n, out=mean, where=n > 0)
-    return mean
+def _mean_share(sums: Sums, phases: Sequence[int], others: np.ndarray | None = None) -> np.ndarray:
+    """Mean over `phases` of tp / (truth + others), (...); one that the truth lacks is skipped.
+
+    Phase by phase: where phases lie apart in memory, as those of replicates do, each step runs
+    through one piece of it. A phase without truth has no tp either: one window of it, made up,
+    makes its share 0 and not 0 / 0.
+    """
+    total: Any = np.zeros(sums.tp.shape[:-1])
+    n: Any = np.zeros(())
+    for phase in phases:
+        truth = sums.truth[..., phase]
+        present = truth > 0
+        divisor = truth + ~present
+        if others is not None:
+            divisor = divisor + others[..., phase]
+        total += sums.tp[..., phase] / divisor
+        n = n + present
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / n)
 
 
 def macro_f1(sums: Sums, phases: Sequence[int]) -> np.ndarray:
@@ -96,12 +111,12 @@ def macro_f1(sums: Sums, phases: Sequence[int]) -> np.ndarray:
     With `phases` those of the truth it equals scikit-learn's
     `f1_score(labels=phases, average="macro", zero_division=0)`.
     """
-    return _mean_of(f1(sums), phases)
+    return 2 * _mean_share(sums, phases, sums.predicted)
 
 
 def macro_recall(sums: Sums, phases: Sequence[int]) -> np.ndarray:
     """Mean recall over `phases`, (...); a phase that the truth lacks is skipped."""
-    return _mean_of(recall(sums), phases)
+    return _mean_share(sums, phases)
 
 
 def accuracy(sums: Sums, phases: Sequence[int]) -> np.ndarray:  # noqa: ARG001

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
@@ -13,13 +13,16 @@ import polars as pl
 from cis490 import __version__
 from cis490.evaluation.bootstrap import (
     SEED,
+    bca_interval,
     clopper_pearson,
+    effect_size,
     holm,
     p_value,
     percentile_interval,
+    percentile_intervals,
     seed_weights,
 )
-from cis490.evaluation.breakdowns import ALL, Replicated
+from cis490.evaluation.breakdowns import ALL, COMPARED, Cell, Replicated, Row
 from cis490.seeds import deviation
 
 METRICS_SCHEMA: Final = pl.Schema(
@@ -52,18 +55,24 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
         "diff": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
+        "effect": pl.Float64,
         "p": pl.Float64,
         "p_holm": pl.Float64,
         "significant_95": pl.Boolean,
         "significant_holm": pl.Boolean,
     }
 )
-COMPARED: Final = "macro_f1"
 COVERAGE: Final = "macro_f1_coverage"
+BCA: Final = "macro_f1_bca"
+BCA_COVERAGE: Final = "macro_f1_bca_coverage"
+# Scopes whose macro F1 has a BCa interval beside the percentile one.
+_WITH_BCA: Final = ("all", "host")
 SPREAD: Final = "macro_f1_sd"
 ALPHA: Final = 0.05
 # Ends of an interval closer than this differ by rounding only.
 NO_WIDTH: Final = 1e-12
+
+Interval = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -85,30 +94,59 @@ class Entrant:
 
     @property
     def name(self) -> str:
-        """Unique name, `<model>_<mode>`."""
-        return f"{self.model}_{self.mode}"
+        """Unique name, `<model>_<mode>`; of a detector without modes the model's."""
+        return f"{self.model}_{self.mode}" if self.mode else self.model
 
     def mean_over_seeds(self, figure: np.ndarray) -> np.ndarray:
         """(B,) replicates of a figure (R, B): the mean over seeds drawn with replacement."""
         weights = seed_weights(len(self.runs), figure.shape[1], self.name)
         return np.asarray((weights.T * figure[list(self.runs)]).sum(0))
 
+    def views(self) -> list[tuple[int | None, Entrant]]:
+        """The entrant over all its seeds, then as it is with each seed alone."""
+        alone = zip(self.seeds, self.runs, strict=True) if self.seeds else []
+        of_seed = [(seed, replace(self, seeds=(seed,), runs=(run,))) for seed, run in alone]
+        return [(None, self), *of_seed]
+
+    def influence(self, of_runs: np.ndarray, estimates: np.ndarray) -> np.ndarray:
+        """What each independent draw contributes to the mean over seeds: episodes, then seeds.
+
+        Args:
+            of_runs: (R, n) `Cell.influence`.
+            estimates: (R,) the figure of each run.
+
+        Returns:
+            (n + its seeds,) float64. Seeds are drawn like episodes, so they are one stratum more.
+        """
+        runs = list(self.runs)
+        own = estimates[runs]
+        return np.concatenate([of_runs[runs].mean(0), (own - own.mean()) / len(own)])
+
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a signature says of where a number comes from."""
+    """What a signature says of where a number comes from.
+
+    Attributes:
+        split, split_sha256: the split; its hash is over ids, contents and parts of its episodes.
+        replicates: of the bootstrap.
+        unit, strata: what is drawn, and within what.
+    """
 
     split: str
     split_sha256: str
     replicates: int
+    unit: str = "episode"
+    strata: str = "profile"
 
-    def signature(self, metric: str, interval: str, entrant: Entrant) -> str:
-        """All that two people need to compute the same figure."""
+    def signature(self, metric: str, interval: str, entrant: Entrant, n: tuple[int, int]) -> str:
+        """All that two people need to compute the same figure; n is its windows and episodes."""
         return "|".join(
             (
                 metric,
-                "unit=episode",
-                "strata=profile",
+                f"unit={self.unit}",
+                f"n={n[0]}/{n[1]}",
+                f"strata={self.strata}",
                 f"interval={interval}",
                 f"B={self.replicates}",
                 f"rng=PCG64:{SEED}",
@@ -125,84 +163,118 @@ def metric_rows(
 ) -> list[dict[str, Any]]:
     """Rows of metrics.parquet: each entrant over all its seeds, then each seed alone."""
     rows = []
-    for entrant in entrants:
-        alone = zip(entrant.seeds, entrant.runs, strict=True) if entrant.seeds else []
-        views = [(None, entrant)] + [
-            (seed, replace(entrant, seeds=(seed,), runs=(run,))) for seed, run in alone
-        ]
+    # A model of one run is that run; one of several has replicates of its own, below the runs'.
+    several = [entrant for entrant in entrants if len(entrant.runs) > 1]
+    place = {entrant.name: scores.n_runs + i for i, entrant in enumerate(several)}
+    views = [view for entrant in entrants for view in entrant.views()]
+    for f, (row, cell) in enumerate(scores.rows):
+        drawn = scores.replicates[f]
+        means = [entrant.mean_over_seeds(drawn) for entrant in several]
+        values = np.concatenate([drawn, means]) if means else drawn
+        ends = percentile_intervals(values)
+        influence = _influence(scores, row, cell)
         for seed, view in views:
+            at = view.runs[0] if len(view.runs) == 1 else place[view.name]
             key = {"model": view.model, "mode": view.mode, "seed": seed, "part": part}
-            rows += [key | figure for figure in _figures(scores, view, origin)]
-        rows += _spread(part, scores, entrant, origin)
+            figure = _Figure.of(scores, f, view)
+            kind, interval = figure.interval(ends[at])
+            rows.append(key | figure.row(row.metric, kind, interval, origin))
+            if seed is None and influence is not None:
+                if kind == "percentile":
+                    own = view.influence(influence, scores.estimates[f])
+                    interval = bca_interval(values[at], figure.estimate, own)
+                    if interval and interval[1] - interval[0] < NO_WIDTH:
+                        interval = None
+                    kind = "bca" if interval else "none"
+                rows.append(key | figure.row(BCA, kind, interval, origin))
+    if (f_all := scores.find(*ALL, COMPARED)) is not None:
+        rows += [r for entrant in entrants for r in _spread(part, scores, f_all, entrant, origin)]
     return rows
 
 
+def _influence(scores: Replicated, row: Row, cell: Cell) -> np.ndarray | None:
+    """(R, n) of the figures that get a BCa interval."""
+    if row.metric != COMPARED or row.scope not in _WITH_BCA:
+        return None
+    return cell.influence(COMPARED, scores.strata)
+
+
 def _spread(
-    part: str, scores: Replicated, entrant: Entrant, origin: Provenance
+    part: str, scores: Replicated, f: int, entrant: Entrant, origin: Provenance
 ) -> list[dict[str, Any]]:
     """The standard deviation (of a sample) of macro F1 over seeds, if there are several."""
-    f = [(row.scope, row.key, row.metric) for row, _ in scores.rows].index((*ALL, COMPARED))
     estimate = deviation(scores.estimates[f, list(entrant.runs)].tolist())
     if estimate is None:
         return []
-    row = scores.rows[f][0]._replace(metric=SPREAD)._asdict()
+    row = scores.rows[f][0]._replace(metric=SPREAD)
     name = {"split": origin.split, "model": entrant.model, "mode": entrant.mode, "part": part}
     nothing = {"seed": None, "low": None, "high": None, "n_valid_replicates": 0}
-    signature = origin.signature(SPREAD, "none", entrant)
-    return [row | name | nothing | {"estimate": estimate, "signature": signature}]
+    signature = origin.signature(SPREAD, "none", entrant, row.n)
+    return [row._asdict() | name | nothing | {"estimate": estimate, "signature": signature}]
 
 
-def _figures(scores: Replicated, entrant: Entrant, origin: Provenance) -> list[dict[str, Any]]:
-    figures = []
-    for f, (row, cell) in enumerate(scores.rows):
-        estimate = float(scores.estimates[f, list(entrant.runs)].mean())
-        interval, kind = None, "none"
-        if estimate in (0.0, 1.0):
-            interval, kind = cell.exact_interval(row, entrant.runs, estimate), "exact"
-        elif scores.resampled[f]:
-            interval = percentile_interval(entrant.mean_over_seeds(scores.replicates[f]))
-            kind = "percentile"
-            # All episodes alike: resampling measured no spread, which is not certainty.
-            if interval and interval[1] - interval[0] < NO_WIDTH:
-                interval, kind = None, "none"
+@dataclass(frozen=True)
+class _Figure:
+    """Figure f of an entrant, over the runs of `view`."""
+
+    scores: Replicated
+    f: int
+    view: Entrant
+    estimate: float
+
+    @classmethod
+    def of(cls, scores: Replicated, f: int, view: Entrant) -> _Figure:
+        return cls(scores, f, view, float(scores.estimates[f, list(view.runs)].mean()))
+
+    def interval(self, ends: np.ndarray) -> tuple[str, Interval]:
+        """What kind of interval it gets, and the interval; `ends` are those of its replicates."""
+        row, cell = self.scores.rows[self.f]
+        if self.estimate in (0.0, 1.0):
+            return "exact", cell.exact_interval(row, self.view.runs, self.estimate)
+        # All episodes alike: resampling measured no spread, which is not certainty.
+        if self.scores.resampled[self.f] and ends[1] - ends[0] >= NO_WIDTH:
+            return "percentile", (float(ends[0]), float(ends[1]))
+        return "none", None
+
+    def row(self, metric: str, kind: str, interval: Interval, origin: Provenance) -> dict[str, Any]:
+        """As in metrics.parquet, under the name `metric`, but for whose it is."""
+        row, _ = self.scores.rows[self.f]
         low, high = interval or (None, None)
-        figures.append(
-            row._asdict()
-            | {
-                "split": origin.split,
-                "estimate": estimate,
-                "low": low,
-                "high": high,
-                "n_valid_replicates": int(scores.n_valid[f]),
-                "signature": origin.signature(row.metric, kind, entrant),
-            }
-        )
-    return figures
+        return row._asdict() | {
+            "split": origin.split,
+            "metric": metric,
+            "estimate": self.estimate,
+            "low": low,
+            "high": high,
+            "n_valid_replicates": int(self.scores.n_valid[self.f]),
+            "signature": origin.signature(metric, kind, self.view, row.n),
+        }
 
 
 def coverage_rows(
     part: str,
     entrant: Entrant,
-    covered: tuple[int, int] | None,
+    covered: Mapping[str, tuple[int, int]],
     rows: Sequence[dict[str, Any]],
     origin: Provenance,
 ) -> list[dict[str, Any]]:
-    """The measured coverage (`coverage.covering`) of an entrant's macro F1 interval, if any."""
-    if covered is None:
-        return []
+    """The measured coverage (`coverage.covering`) of an entrant's macro F1 intervals, if any."""
     own = next(
         row
         for row in rows
         if (row["model"], row["mode"], row["part"]) == (entrant.model, entrant.mode, part)
         and (row["scope"], row["key"], row["metric"]) == (*ALL, COMPARED)
     )
-    low, high = clopper_pearson(*covered)
-    signature = origin.signature(COVERAGE, "exact", entrant)
-    return [
-        own
-        | {"seed": None, "metric": COVERAGE, "estimate": covered[0] / covered[1]}
-        | {"low": low, "high": high, "n_valid_replicates": covered[1], "signature": signature}
-    ]
+    n = (own["n_windows"], own["n_episodes"])
+    found = []
+    for kind, (k, measured) in covered.items():
+        low, high = clopper_pearson(k, measured)
+        metric = {"percentile": COVERAGE, "bca": BCA_COVERAGE}[kind]
+        figure = {"metric": metric, "estimate": k / measured, "low": low, "high": high}
+        signature = origin.signature(metric, "exact", entrant, n)
+        told = {"seed": None, "n_valid_replicates": measured, "signature": signature}
+        found.append(own | figure | told)
+    return found
 
 
 def pairwise_rows(
@@ -210,16 +282,24 @@ def pairwise_rows(
 ) -> list[dict[str, Any]]:
     """Rows of pairwise.parquet: macro F1 of each pair of entrants, a - b, on shared replicates.
 
-    Without episodes to resample, interval, p and significance are null: nothing can be said.
+    Without episodes to resample, interval, effect, p and significance are null: nothing can be
+    said. The effect is of episodes alone, with the seeds as they were trained.
+
+    Args:
+        scores: with macro F1 of everything.
+        entrants: all of them.
+        origin: of the split.
     """
-    names = [(row.scope, row.key, row.metric) for row, _ in scores.rows]
-    f = names.index((*ALL, COMPARED))
+    f = scores.find(*ALL, COMPARED)
+    assert f is not None, "pairs are compared in macro F1 of everything"
     means = [entrant.mean_over_seeds(scores.replicates[f]) for entrant in entrants]
     estimates = [float(scores.estimates[f, list(entrant.runs)].mean()) for entrant in entrants]
+    of_runs = scores.rows[f][1].influence(COMPARED, scores.strata)
+    influence = [of_runs[list(entrant.runs)].mean(0) for entrant in entrants]
     rows: list[dict[str, Any]] = []
     for i, j in combinations(range(len(entrants)), 2):
         a, b = entrants[i], entrants[j]
-        difference = means[i] - means[j]
+        difference, diff = means[i] - means[j], estimates[i] - estimates[j]
         interval = percentile_interval(difference) if scores.resampled[f] else None
         low, high = interval or (None, None)
         rows.append(
@@ -230,9 +310,12 @@ def pairwise_rows(
                 "model_b": b.model,
                 "mode_b": b.mode,
                 "metric": COMPARED,
-                "diff": estimates[i] - estimates[j],
+                "diff": diff,
                 "low": low,
                 "high": high,
+                "effect": effect_size(diff, influence[i] - influence[j], scores.strata)
+                if interval
+                else None,
                 "p": p_value(difference) if interval else None,
                 "significant_95": interval[0] > 0 or interval[1] < 0 if interval else None,
             }
