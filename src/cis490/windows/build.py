@@ -67,20 +67,34 @@ def build(
         tensors: shard to write, each episode once (`windows.shards`).
         most_bytes: of telemetry read at once (`telemetry.read_pieces`).
     """
-    header, summary, shard = _joined(
+    windows = joined(
         [windows_of(frames, schema) for frames in telemetry.read_pieces(folder, most_bytes)]
     )
-    columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(feature_names("oracle"))]
-    metadata = {"kind": "cis490.features", "version": "1", "schema_sha256": schema.sha256}
-    files.write_parquet(features, header.with_columns(columns), metadata)
-    write_tensors(tensors, shard, schema)
+    write_windows(windows, schema, features=features, tensors=tensors)
+    header, _, shard = windows
     n_episodes = len(shard.episode_id)
     logger.info("%s: %d windows of %d episodes", Path(folder).name, header.height, n_episodes)
 
 
-def _joined(
+def write_windows(
+    windows: tuple[pl.DataFrame, Floats, TensorShard],
+    schema: Schema,
+    *,
+    features: StrPath,
+    tensors: StrPath,
+) -> None:
+    """Write what `windows_of` made; the other arguments as of `build`."""
+    header, summary, shard = windows
+    columns = [pl.Series(name, summary[:, i]) for i, name in enumerate(feature_names("oracle"))]
+    metadata = {"kind": "cis490.features", "version": "1", "schema_sha256": schema.sha256}
+    files.write_parquet(features, header.with_columns(columns), metadata)
+    write_tensors(tensors, shard, schema)
+
+
+def joined(
     pieces: list[tuple[pl.DataFrame, Floats, TensorShard]],
 ) -> tuple[pl.DataFrame, Floats, TensorShard]:
+    """What `windows_of` made of some episodes after others, at least one piece, as one."""
     if len(pieces) == 1:
         return pieces[0]
     headers, features, shards = zip(*pieces, strict=True)
