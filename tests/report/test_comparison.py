@@ -14,6 +14,7 @@ from cis490.errors import Cis490Error
 from cis490.files import read_json, write_json, write_parquet
 from cis490.report.comparison import write_comparison
 from cis490.report.headline import END_OF_HEADLINE, print_headline
+from cis490.report.text import FEW_MARK
 from tests.evaluation.world import SKILL, SMALL, SOME, World
 
 NUMBER = r"(?<![-+])(\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\]"  # without a sign: no difference
@@ -26,6 +27,7 @@ def validation(world: World, *, without_netflow: Sequence[str] = ()) -> pl.DataF
     return episodes.select(
         "episode_id",
         "host_id",
+        "profile",
         status=pl.when(lacking).then(pl.lit("degraded")).otherwise(pl.lit("accepted")),
         reasons=reasons.cast(pl.List(pl.String)),
     )
@@ -141,11 +143,13 @@ def test_breakdowns_have_the_numbers_of_the_metrics_file(world: World, text: str
                 continue
             for name, cell in zip(shown, cells, strict=True):
                 model, mode = [*name.split(), "baseline"][:2]
-                row = row_of(world, model, mode, scope=scope, key=key, metric=metric)
+                name = key.removesuffix(FEW_MARK)
+                row = row_of(world, model, mode, scope=scope, key=name, metric=metric)
                 assert cell == written(row)
                 assert windows == str(row["n_windows"])
                 assert episodes == str(row["n_episodes"])
                 assert valid == str(row["n_valid_replicates"])
+                assert (name != key) == (row["n_episodes"] < 5)
 
 
 def test_the_comparison_has_the_numbers_of_the_pairwise_file(world: World, text: str) -> None:
@@ -449,10 +453,10 @@ def test_seeds_above_the_bound_are_flagged(tmp_path: Path, monkeypatch: pytest.M
     (sd,) = world.metrics.filter(metric="macro_f1_sd", part="test", model="cnn", mode="oracle")[
         "estimate"
     ]
-    for module in ("results", "sections"):
+    for module in ("results", "trained"):
         monkeypatch.setattr(f"cis490.report.{module}.UNSTABLE", sd - 1e-6)
     assert f"cnn oracle {sd:.3f}" in report(world).read_text()
-    for module in ("results", "sections"):
+    for module in ("results", "trained"):
         monkeypatch.setattr(f"cis490.report.{module}.UNSTABLE", 1.0)
     assert "nstable" not in report(world).read_text()
 

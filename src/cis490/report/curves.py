@@ -29,6 +29,7 @@ _VAL: Final[Any] = "solid"
 _TRAIN: Final[Any] = (0, (2, 1.5))  # dots and gaps, in widths of the line
 _STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "cis490",  # ids within the picture are the same each time
+    "svg.fonttype": "none",  # text stays text
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.spines.top": False,

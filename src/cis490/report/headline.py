@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from cis490.channels import PHASES
+from cis490.episodes.summary import downgraded_hosts
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
-from cis490.markdown import one_line, table
+from cis490.markdown import one_line
+from cis490.report.blocks import Block, Table
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
     FEW_HOSTS,
@@ -130,6 +134,24 @@ def _sample(results: Results) -> str:
     return sample(results).replace(":", ",", 1)
 
 
+def downgraded(verdicts: pl.DataFrame) -> list[str]:
+    """A bullet for each host and source that it often lacks; of the rows of validation.parquet."""
+    return [
+        f"**Downgraded host:** {host['host_id']} lacks {host['source']} in {host['n_lacking']} of "
+        f"{count(host['n_episodes'], 'episode')}."
+        for host in downgraded_hosts(verdicts)
+    ]
+
+
+def simulated(results: Results) -> str:
+    """Why a store of clones gives no result."""
+    return (
+        f"**{results.n_simulated:,} usable episodes are clones of real ones**, and clones of "
+        "one episode stand on both sides of every split. The figures below test the workflow; "
+        "they say nothing of any detector."
+    )
+
+
 def caveats(results: Results) -> list[str]:
     """Bullets of what the answer does not say."""
     shown = [*results.detectors, *results.baselines]
@@ -186,7 +208,7 @@ def _trials(results: Results) -> str:
 
 def _outdone(results: Results) -> list[str]:
     """Company that is surely better than the answer's detector, in the same mode or in none."""
-    best = results.best(results.modes[0]) if results.modes else None
+    best = results.leader
     if best is None:
         return []
     bullets = []
@@ -248,11 +270,14 @@ def coverage(results: Results) -> str:
     )
 
 
-def headline_table(results: Results) -> list[str]:
-    """Models by macro F1, realistic beside oracle; then the baselines; then who failed and why."""
+def headline_table(results: Results) -> list[Block]:
+    """What was scored; models by macro F1, realistic beside oracle; then the baselines."""
+    parts = [results.part, "val"] if results.part == "test" else [results.part]
+    described = [sample(results, part) for part in parts if part]
+    about = f"Split `{results.name}`. {'; '.join(described) or 'Nothing was scored'}."
     part, modes = results.part, results.modes
     if part is None:
-        return ["Nothing was scored."]
+        return [about]
     first = modes[0] if modes else "realistic"
     best = results.best(first)
     columns = [f"{mode}, {part}" for mode in modes]
@@ -266,7 +291,7 @@ def headline_table(results: Results) -> list[str]:
             cells.append(interval(results.figure(mine[0], "macro_f1", part="val")))
         marker = " (best by val)" if best == mine[0] else ""
         rows.append([name + marker, *cells, _clears(results, mine)])
-    lines = table(["detector", *columns, "clears the clock"], rows)
+    models = Table(["detector", *columns, "clears the clock"], rows)
     company = [
         [
             str(detector),
@@ -277,8 +302,8 @@ def headline_table(results: Results) -> list[str]:
         for detector in results.baselines
     ]
     header = ["baseline", f"{part}", *(["val"] * (part != "val")), "what it does"]
-    lines += ["", *table(header, company, align="l" + "r" * (len(header) - 2) + "l")]
-    return lines
+    align = "l" + "r" * (len(header) - 2) + "l"
+    return [about, models, Table(header, company, align)]
 
 
 def _cell(results: Results, detector: Detector) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -17,6 +20,10 @@ from cis490.evaluation.tables import COVERAGE, SPREAD
 from cis490.files import read_json
 from cis490.report.text import FEW_EPISODES
 from cis490.seeds import UNSTABLE
+
+# What stages beside the evaluation leave: tables in the columns of metrics.parquet, and others.
+TABLES: Final = ("detection", "calibration", "probes", "robustness")
+STAGES: Final = (*TABLES, "alarms", "reliability", "robustness_picture")
 
 
 class Detector(NamedTuple):
@@ -38,9 +45,12 @@ class Results:
 
     Attributes:
         split: splits/<split>.json.
-        metrics, pairwise: the tables of its evaluation.
+        metrics: metrics.parquet, and below it the rows of `TABLES`, whose scopes are their own.
+        pairwise: pairwise.parquet.
         evals: the eval.json of each of its models.
         training: models/<split>/summary.json.
+        files: of the `STAGES` that ran.
+        told: of each of `TABLES` that was made, what its metadata says.
     """
 
     split: dict[str, Any]
@@ -48,25 +58,27 @@ class Results:
     pairwise: pl.DataFrame
     evals: list[dict[str, Any]]
     training: dict[str, Any]
+    files: dict[str, Path]
+    told: dict[str, dict[str, Any]]
 
     @property
     def name(self) -> str:
         """The split's name."""
         return str(self.split["name"])
 
-    @property
+    @cached_property
     def part(self) -> str | None:
         """The part shown: test, or val if there is no test part; None if nothing was scored."""
-        parts = set(self.metrics["part"])
+        parts = set(self.metrics["part"].unique())
         return next((part for part in SHOWN if part in parts), None)
 
-    @property
+    @cached_property
     def modes(self) -> list[str]:
         """Modes that were asked for, realistic first."""
         asked = {summary["mode"] for summary in self.evals}
         return [mode for mode in MODES if mode in asked]
 
-    @property
+    @cached_property
     def architectures(self) -> list[str]:
         """Architectures, by the first mode's macro F1 on the part shown, best first."""
 
@@ -77,19 +89,19 @@ class Results:
         asked = {summary["architecture"] for summary in self.evals}
         return sorted(asked.difference(TRAINED), key=rank)
 
-    @property
+    @cached_property
     def asked(self) -> list[Detector]:
         """Models that were to be trained, as `architectures` orders them; no baseline."""
         known = {Detector(each["architecture"], each["mode"]) for each in self.evals}
         every = [Detector(name, mode) for name in self.architectures for mode in self.modes]
         return [detector for detector in every if detector in known]
 
-    @property
+    @cached_property
     def detectors(self) -> list[Detector]:
         """Those of `asked` that were scored."""
         return [detector for detector in self.asked if self.figure(detector, "macro_f1")]
 
-    @property
+    @cached_property
     def baselines(self) -> list[Detector]:
         """Baselines that were scored, the trained ones in each mode, best first."""
         rows = self._rows(self.part, "all", "all", "macro_f1")
@@ -97,13 +109,13 @@ class Results:
         rows = rows.sort("estimate", "model", "mode", descending=[True, False, False])
         return [Detector(*name) for name in rows.select("model", "mode").rows()]
 
-    @property
+    @cached_property
     def replicates(self) -> int:
         """Replicates of the bootstrap, as the signatures say; 0 if nothing was scored."""
         signatures = self.metrics["signature"].head(1).str.extract(r"\|B=(\d+)\|")
         return int(signatures[0]) if len(signatures) else 0
 
-    @property
+    @cached_property
     def failed(self) -> list[tuple[Detector, str]]:
         """Models that failed, each with its reason."""
         return [
@@ -152,6 +164,22 @@ class Results:
         rows = rows.sort("estimate", "model", descending=[True, False])
         return Detector(rows["model"][0], mode) if len(rows) else None
 
+    @cached_property
+    def leader(self) -> Detector | None:
+        """The detector that the answer is about: the best by val of the first mode, if any."""
+        return self.best(self.modes[0]) if self.modes else None
+
+    @property
+    def everyone(self) -> list[Detector]:
+        """Detectors and baselines that were scored."""
+        return [*self.detectors, *self.baselines]
+
+    @property
+    def shown(self) -> list[Detector]:
+        """The columns of breakdowns: the best of each mode by val, and their company."""
+        best = [detector for mode in self.modes if (detector := self.best(mode))]
+        return [*best, *self.baselines]
+
     def figure(
         self,
         detector: Detector | None,
@@ -163,9 +191,14 @@ class Results:
         """A row of metrics.parquet over all seeds, on the part shown unless `part` says another."""
         if detector is None:
             return None
-        rows = self._rows(part or self.part, scope, key, metric)
-        rows = rows.filter(model=detector.model, mode=detector.mode)
-        return rows.to_dicts()[0] if len(rows) else None
+        return self._figures.get((*detector, part or self.part or "", scope, key, metric))
+
+    @cached_property
+    def _figures(self) -> dict[tuple[str, ...], Figure]:
+        """All rows over all seeds, for a report asks for thousands."""
+        named = ("model", "mode", "part", "scope", "key", "metric")
+        rows = self.metrics.filter(pl.col("seed").is_null()).iter_rows(named=True)
+        return {tuple(row[name] for name in named): row for row in rows}
 
     def seeds(self, detector: Detector) -> list[Figure]:
         """Macro F1 of each seed alone, on the part shown."""
@@ -228,12 +261,35 @@ class Results:
             return None
         return bool(pair["low"] > 0) if len(self.keys("phase", "f1")) > 1 else None
 
+    @cached_property
+    def company(self) -> list[Detector]:
+        """Detectors and trained baselines that were scored: all that has probabilities."""
+        return [*self.detectors, *(each for each in self.baselines if each.mode != MODE)]
+
+    def threshold(self, detector: Detector) -> dict[str, Any]:
+        """How a detector's threshold was chosen (`evaluation.alarms.Choice`); empty: not at all."""
+        thresholds = self.told.get("detection", {}).get("thresholds", {})
+        found: dict[str, Any] = thresholds.get("_".join(detector), {})
+        return found
+
+    def unmeasured(self, detector: Detector) -> dict[str, str]:
+        """What of a detector's calibration could not be measured, and why."""
+        reasons = self.told.get("calibration", {}).get("not_measurable", {})
+        found: dict[str, str] = reasons.get("_".join(detector), {})
+        return found
+
+    @cached_property
+    def reliability(self) -> pl.DataFrame | None:
+        """reliability.parquet; None if that stage did not run."""
+        path = self.files.get("reliability")
+        return None if path is None else files.read_parquet(path)
+
     @property
     def n_simulated(self) -> int:
         """Usable episodes of the store that are clones (`episodes.simulate`)."""
         return int(self.split.get("n_simulated", 0))
 
-    @property
+    @cached_property
     def n_episodes(self) -> int:
         """Episodes of the part shown."""
         rows = self._rows(self.part, "all", "all", "macro_f1")
@@ -243,6 +299,14 @@ class Results:
     def trained_phases(self) -> list[str]:
         """Phases that the training windows have."""
         return next((list(summary["phases"]["train"]) for summary in self.evals), [])
+
+    @cached_property
+    def windows_by_phase(self) -> dict[str, dict[str, int]]:
+        """Windows of each part that has any, by phase."""
+        counts: dict[str, dict[str, int]] = next(
+            (summary["n_windows_by_phase"] for summary in self.evals), {}
+        )
+        return {part: counts[part] for part in ("train", "val", "test") if counts.get(part)}
 
     @property
     def all_seeds(self) -> list[int]:
@@ -267,13 +331,44 @@ def read_results(
     pairwise: Sequence[Path],
     trainings: Sequence[Path],
     evals: Sequence[Path],
+    stages: Mapping[str, Sequence[Path]] = {},
 ) -> list[Results]:
-    """Read the files of all splits, one of each a split and one eval.json a model, in any order."""
+    """Read the files of all splits, one of each a split and one eval.json a model, in any order.
+
+    Args:
+        splits, metrics, pairwise, trainings: splits/<split>.json, metrics.parquet,
+            pairwise.parquet and summary.json.
+        evals: the eval.json of every model of every split.
+        stages: what else there may be, each name (`STAGES`) with a file a split; one that is left
+            out, or without files, did not run.
+    """
     summaries = [read_json(path) for path in evals]
     found = []
-    for split_file, *tables, training in zip(splits, metrics, pairwise, trainings, strict=True):
+    for i, (split_file, scores, pairs, training) in enumerate(
+        zip(splits, metrics, pairwise, trainings, strict=True)
+    ):
         split = read_json(split_file)
-        own = [summary for summary in summaries if summary["split"] == split["name"]]
-        scores, pairs = map(files.read_parquet, tables)
-        found.append(Results(split, scores, pairs, own, read_json(training)))
+        own = {name: Path(paths[i]) for name, paths in stages.items() if paths}
+        tables = [own[name] for name in TABLES if name in own]
+        found.append(
+            Results(
+                split,
+                pl.concat([files.read_parquet(path) for path in (scores, *tables)]),
+                files.read_parquet(pairs),
+                [summary for summary in summaries if summary["split"] == split["name"]],
+                read_json(training),
+                own,
+                {name: _told(own[name]) for name in TABLES if name in own},
+            )
+        )
     return found
+
+
+def _told(table: Path) -> dict[str, Any]:
+    """What a table's metadata says; JSON within it is read."""
+    metadata = files.read_parquet_metadata(table)
+    return {
+        key: json.loads(value) if re.match(r"[{\[]|(true|false|null)\s*$", value) else value
+        for key, value in metadata.items()
+        if not key.startswith("ARROW:")
+    }

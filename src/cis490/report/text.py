@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -9,11 +10,15 @@ from cis490.evaluation.breakdowns import CONTROL
 
 NO_INTERVAL: Final = "no interval"
 NOTHING: Final = "-"
+NOT_MEASURABLE: Final = "not measurable"
 # With fewer hosts than this there is no bootstrap over hosts (docs/statistics.md): each is named.
 FEW_HOSTS: Final = 10
 # With fewer episodes than this, paired tests on exchanged predictions called a fifth to a third of
 # the pairs different at 5% (docs/decisions/log.md): no verdict is given.
 FEW_EPISODES: Final = 20
+# A cell of a breakdown with fewer episodes is shown, marked and greyed.
+FEW_IN_CELL: Final = 5
+FEW_MARK: Final = " (few)"
 # The benign controls, as a profile's name: "none" alone would read as "no profile".
 CONTROLS: Final = "controls (profile none)"
 
@@ -34,6 +39,13 @@ def difference(pair: dict[str, Any] | None) -> str:
     if pair["low"] is None:
         return f"{pair['diff']:+.3f} [{NO_INTERVAL}]"
     return f"{pair['diff']:+.3f} [{pair['low']:+.3f}, {pair['high']:+.3f}]"
+
+
+def signed(figure: dict[str, Any] | None) -> str:
+    """As `difference`, of a row whose estimate is one; it may be not measurable."""
+    if figure is not None and figure["estimate"] is None:
+        return NOT_MEASURABLE
+    return difference(figure and {**figure, "diff": figure["estimate"]})
 
 
 def rate(figure: dict[str, Any] | None) -> str:
@@ -80,3 +92,40 @@ def profiles(names: Sequence[str], nothing: str = "none") -> str:
 def hosts(names: Sequence[str], nothing: str = "none") -> str:
     """The hosts by name, or only how many if there are too many to read."""
     return listing(names, nothing) if len(names) < FEW_HOSTS else count(len(names), "host")
+
+
+def delay(figure: dict[str, Any] | None) -> str:
+    """Seconds with their interval; where a figure lies among the infections missed, it says so."""
+    if figure is None or figure["estimate"] is None:
+        return NOTHING
+    if figure["low"] is None:
+        return f"{_seconds(figure['estimate'])} [{NO_INTERVAL}]"
+    ends = f"[{_seconds(figure['low'])}, {_seconds(figure['high'])}]"
+    return f"{_seconds(figure['estimate'])} {ends}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else "missed"
+
+
+def hourly(figure: dict[str, Any] | None) -> str:
+    """A rate by the hour with its interval."""
+    if figure is None or figure["estimate"] is None:
+        return NOTHING
+    if figure["low"] is None:
+        return f"{figure['estimate']:.2f} [{NO_INTERVAL}]"
+    return f"{figure['estimate']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def small(figure: dict[str, Any] | None) -> str:
+    """As `measured`, to two digits however small it is."""
+    if figure is None or figure["estimate"] is None or figure["low"] is None:
+        return measured(figure)
+    return f"{figure['estimate']:.2g} [{figure['low']:.2g}, {figure['high']:.2g}]"
+
+
+def measured(figure: dict[str, Any] | None) -> str:
+    """As `interval`; a figure that has a row but no value is not measurable."""
+    if figure is not None and figure["estimate"] is None:
+        return NOT_MEASURABLE
+    return interval(figure)
