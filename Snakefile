@@ -15,6 +15,8 @@ include: "rules/episodes.smk"
 include: "rules/windows.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/robustness.smk"
+include: "rules/probes.smk"
 
 
 rule all:
@@ -23,6 +25,7 @@ rule all:
         "results/validation.parquet",
         "results/validation.md",
         "results/report/comparison_v2.md",
+        "results/report/index.html",
         # Everything that a stage leaves, so that what was removed by hand is made again.
         expand("results/features/{batch}.parquet", batch=BATCHES),
         expand("results/tensors/{batch}.safetensors", batch=BATCHES),
@@ -33,6 +36,7 @@ rule all:
             model=MODELS,
         ),
         expand("results/models/{split}/summary.json", split=SPLITS),
+        expand("results/oof/{split}/{model}.parquet", split=SPLITS, model=MODELS),
         expand(
             "results/{extra}/{split}/{model}", extra=EXTRAS, split=SPLITS, model=MODELS
         ),
@@ -40,6 +44,16 @@ rule all:
             "results/predictions/{split}/{model}.parquet", split=SPLITS, model=MODELS
         ),
         expand("results/eval/{split}/metrics.parquet", split=SPLITS),
+        expand(
+            "results/probes/{split}/probes.parquet",
+            split=SPLITS if config["probes"] else [],
+        ),
+        expand("results/eval/{split}/detection.parquet", split=SPLITS),
+        expand(
+            "results/robustness/{split}/robustness.parquet",
+            split=SPLITS if config["robustness"]["run"] else [],
+        ),
+        expand("results/eval/{split}/calibration.parquet", split=SPLITS),
 
 
 rule tuned:
@@ -62,5 +76,6 @@ rule data:
 
 onsuccess:
     print(
-        "Report: results/report/comparison_v2.md (cis490 report prints its first page)"
+        "Report: results/report/index.html, as text results/report/comparison_v2.md "
+        "(cis490 report prints its first page)"
     )

@@ -27,6 +27,7 @@ from cis490.config import require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import Cis490Error
 from cis490.hardware import may_use_gpu
+from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
 
@@ -67,14 +68,31 @@ CODE = {
     "split": ["splits.py"],
     "tune": [*LEARNING, "evaluation/metrics.py"],
     "train": LEARNING,
+    "out_of_fold": LEARNING,
     "predict": LEARNING,
     "summarise": LEARNING,
     "evaluate": ["channels.py", "seeds.py", "evaluation", "models/weights.py"],
-    "curves": ["channels.py", "report/curves.py"],
-    "report": [
-        *(*VERDICTS, "episodes/summary.py", "markdown.py"),
-        *("seeds.py", "evaluation", "models/weights.py", "report"),
+    "detection": ["channels.py", "seeds.py", "evaluation"],
+    "calibration": ["channels.py", "seeds.py", "evaluation"],
+    "probes": [*LEARNING, "evaluation", "probes", "splits.py"],
+    "perturb": [
+        *("channels.py", "compiled.py", "schema.py", "seeds.py", "models/weights.py"),
+        *("windows", "episodes/telemetry.py", "evaluation", "robustness"),
     ],
+    "repredict": [*LEARNING, "robustness"],
+    "robustness": [
+        *("channels.py", "markdown.py", "seeds.py", "models/weights.py", "evaluation"),
+        *(f"report/{name}.py" for name in "blocks style svg".split()),
+        "robustness",
+    ],
+    "curves": ["channels.py", "report/curves.py"],
+    **dict.fromkeys(
+        ("report", "page"),
+        [
+            *(*VERDICTS, "episodes/summary.py", "markdown.py"),
+            *("seeds.py", "evaluation", "models/weights.py", "report"),
+        ],
+    ),
 }
 
 
@@ -83,6 +101,20 @@ CODE = {
 UNLEARNED = ["device", "rate_cache_hours", "tensorboard", "profile"]
 TRAINING = {k: v for k, v in config["training"].items() if k not in UNLEARNED}
 EXTRAS = [name for name in ("tensorboard", "profile") if config["training"][name]]
+
+
+# What the report shows beside the evaluation, a file a split each.
+STAGES = {
+    "detection": "results/eval/{split}/detection.parquet",
+    "alarms": "results/eval/{split}/alarms.parquet",
+    "calibration": "results/eval/{split}/calibration.parquet",
+    "reliability": "results/eval/{split}/reliability.parquet",
+}
+if config["probes"]:
+    STAGES["probes"] = "results/probes/{split}/probes.parquet"
+if config["robustness"]["run"]:
+    STAGES["robustness"] = "results/robustness/{split}/robustness.parquet"
+    STAGES["robustness_picture"] = "results/report/pictures/{split}/robustness.svg"
 
 
 wildcard_constraints:
@@ -120,6 +152,16 @@ def tuning(wildcards):
 
 def gpus(wildcards):
     """GPUs that a training takes: networks one, unless trainings run on the CPU."""
-    return int(
-        wildcards.architecture != "gbt" and may_use_gpu(config["training"]["device"])
+    on_cpu = wildcards.architecture in ("gbt", "logistic", "threshold")
+    return int(not on_cpu and may_use_gpu(config["training"]["device"]))
+
+
+def picture(name, folder, subcategory):
+    """A picture as an output that Snakemake's own report shows, with the caption of its kind."""
+    return report(
+        f"results/report/pictures/{folder}{name}.svg",
+        caption=f"../workflow/report/{name.partition('_')[0]}.rst",
+        category="Report",
+        subcategory=subcategory,
+        labels={"picture": name.replace("_", " ")},
     )

@@ -1,7 +1,7 @@
 """Training: each architecture in each mode on each split, and its predictions.
 
 Needs: results/splits, results/features, results/tensors, results/schema.json.
-Makes: results/models, results/predictions; results/tuning if `tune` asks for it; results/cache,
+Makes: results/models, results/oof, results/predictions; results/tuning if `tune` asks for it; results/cache,
 which may be removed at any time.
 """
 
@@ -66,6 +66,32 @@ rule train:
         code=code_of("train"),
     script:
         "../workflow/scripts/train.py"
+
+
+rule out_of_fold:
+    """Probabilities of every train and val window by models that did not see its episode."""
+    input:
+        schema="results/schema.json",
+        fit="results/splits/fit/{split}.parquet",
+        model="results/models/{split}/{architecture}_{mode}/model.json",
+        features=of_batches("results/features/{batch}.parquet", "train"),
+        tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+    output:
+        predictions="results/oof/{split}/{architecture}_{mode}.parquet",
+    log:
+        "results/logs/out_of_fold/{split}/{architecture}_{mode}.log",
+    benchmark:
+        "results/benchmarks/out_of_fold/{split}/{architecture}_{mode}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        gpu=gpus,
+    params:  # all other settings make another model.json
+        folds=config["evaluation"]["folds"],
+        code=code_of("out_of_fold"),
+    script:
+        "../workflow/scripts/out_of_fold.py"
 
 
 rule summarise:

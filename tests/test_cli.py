@@ -53,6 +53,7 @@ def test_inspect_says_what_is_wrong_and_exits_with_1(tmp_path, capsys):
         (["validate", "nowhere"], "no such folder"),
         (["inspect", "nowhere.tar.zst"], "no such file"),
         (["train", "gbt", "realistic"], "holds no plan: run `cis490 ingest` first"),
+        (["out-of-fold", "gbt", "realistic"], "holds no plan: run `cis490 ingest` first"),
         (["evaluate"], "holds no model"),
         (["report"], "run the workflow first"),
         (["train", "gbt", "oracle", "--split", "x"], "no split x; there are host"),
@@ -80,6 +81,9 @@ def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
         run("tuned", *with_config)
     run("train", "gbt", "realistic", *with_config)
     run("train", "mlp", "oracle", *with_config)
+    run("out-of-fold", "gbt", "realistic", *with_config)
+    assert capsys.readouterr().out.endswith("results/oof/host/gbt_realistic.parquet\n")
+    assert "fold" in pl.read_parquet("results/oof/host/gbt_realistic.parquet").columns
     run("evaluate", *with_config)
     shown = capsys.readouterr().out
     assert "| gbt" in shown

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _terminal(options: argparse.Namespace) -> logging.Handler:
     if options.verbose:
         return logging.StreamHandler()
-    live = options.name in ("train", "tune") and sys.stderr.isatty()
+    live = options.name in ("train", "out-of-fold", "tune") and sys.stderr.isatty()
     return LiveTerminal() if live else Terminal(options.name)
 
 
@@ -74,20 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", _train, "train one architecture in one mode, and predict")
     default = resolve({})
     train.add_argument("architecture", choices=[*default["models"], *default["baselines"]])
+    oof = _command(commands, "out-of-fold", _out_of_fold, "predict the training hosts out of fold")
+    oof.add_argument("architecture", choices=[*default["models"], *default["baselines"]])
     tune = _command(commands, "tune", _tune, "search one architecture's settings in one mode")
     tune.add_argument("architecture", choices=default["models"])
     tune.add_argument("--workers", type=int, default=2, help="trials at once (default: 2)")
-    for command in (train, tune):
+    for command in (train, oof, tune):
         command.add_argument("mode", choices=list(MODES))
     tuned = _command(commands, "tuned", _tuned, "print what searches chose, for config.yaml")
     evaluate = _command(commands, "evaluate", _evaluate, "score what is trained, write the report")
-    for command in (train, tune, tuned, evaluate):
+    for command in (train, oof, tune, tuned, evaluate):
         command.add_argument("--split", help="name of the split (default: the primary one)")
     report = _command(commands, "report", _report, "print the first page of the report")
     _simulate_arguments(
         _command(commands, "simulate", _simulate, "make a store of any size, for tests")
     )
-    for command in (ingest, train, tune, tuned, evaluate, report):
+    for command in (ingest, train, oof, tune, tuned, evaluate, report):
         command.add_argument(
             "--results", type=Path, default=Path("results"), help="folder (default: results)"
         )
@@ -305,6 +307,30 @@ def _train(options: argparse.Namespace) -> None:
     print(f"{results}/models/{name}/{model}")
 
 
+def _out_of_fold(options: argparse.Namespace) -> None:
+    from cis490.code import LEARNING, code_hash
+    from cis490.training.folds import out_of_fold
+
+    config, results = _config(options), options.results
+    split = _split(options, config)
+    name, model = split["name"], f"{options.architecture}_{options.mode}"
+    features, tensors = _windows(results, split, "train")
+    out = results / f"oof/{name}/{model}.parquet"
+    out_of_fold(
+        options.architecture,
+        options.mode,
+        schema_file=results / "schema.json",
+        fit_file=results / f"splits/fit/{name}.parquet",
+        model_file=results / f"models/{name}/{model}/model.json",
+        features=features,
+        tensors=tensors,
+        config=config,
+        code=code_hash(Path(__file__).parent / part for part in LEARNING),
+        out=out,
+    )
+    print(out)
+
+
 def _tuning(results: Path, split: str, model: str) -> Path:
     return results / f"tuning/{split}/{model}.json"
 
@@ -347,6 +373,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from cis490.evaluation.evaluate import evaluate
     from cis490.report.comparison import write_comparison
     from cis490.report.curves import write_curves
+    from cis490.report.page import write_page
     from cis490.training.summary import summarise
 
     config, results = _config(options), options.results
@@ -357,13 +384,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise Cis490Error(f"{results}/models/{name} holds no model: run `cis490 train` first")
     features, _ = _windows(results, split, "train", "test")
     predictions = results / f"predictions/{name}"
+    said = [predictions / f"{model}.parquet" for model in models]
     out = results / f"eval/{name}"
     evals = [out / f"{model}_eval.json" for model in models]
     evaluate(
         split_file=results / f"splits/{name}.parquet",
         split_json=results / f"splits/{name}.json",
         features=features,
-        predictions=[predictions / f"{model}.parquet" for model in models],
+        predictions=said,
         latencies=[predictions / f"{model}_latency.json" for model in models],
         models=[results / f"models/{name}/{model}/model.json" for model in models],
         metrics=out / "metrics.parquet",
@@ -380,17 +408,41 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     trainings = results / f"models/{name}/summary.json"
     summarise([folder / "model.json" for folder in folders], trainings)
-    write_comparison(
-        validation=results / "validation.parquet",
-        splits=[results / f"splits/{name}.json"],
-        metrics=[out / "metrics.parquet"],
-        pairwise=[out / "pairwise.parquet"],
-        trainings=[trainings],
-        evals=evals,
-        curves=[curves],
-        out=results / "report/comparison_v2.md",
+    files: dict[str, Any] = {
+        "validation": results / "validation.parquet",
+        "splits": [results / f"splits/{name}.json"],
+        "metrics": [out / "metrics.parquet"],
+        "pairwise": [out / "pairwise.parquet"],
+        "trainings": [trainings],
+        "evals": evals,
+        "curves": [curves],
+        # What the workflow made of these predictions; where it did not, the report says so.
+        "stages": {
+            stage: _made_of(said, out / f"{stage}.parquet")
+            for stage in ("detection", "alarms", "calibration", "reliability")
+        }
+        | {
+            stage: _made_of(said, results / f"{stage}/{name}/{stage}.parquet")
+            for stage in ("probes", "robustness")
+        },
+    }
+    write_comparison(**files, out=results / "report/comparison_v2.md")
+    write_page(
+        **files,
+        schema=results / "schema.json",
+        metadata=[folder / "training_metadata.json" for folder in folders],
+        predictions=said,
+        out=results / "report/index.html",
+        pictures=results / "report/pictures",
+        summary=results / "report/production_summary.json",
     )
     _report(options)
+
+
+def _made_of(predictions: Sequence[Path], table: Path) -> list[Path]:
+    """A table that may be missing, or older than the predictions that it should be about."""
+    newest = max(path.stat().st_mtime for path in predictions)
+    return [table] if table.exists() and table.stat().st_mtime >= newest else []
 
 
 def _report(options: argparse.Namespace) -> None:

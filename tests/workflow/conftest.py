@@ -91,7 +91,9 @@ class Run:
             for path in paths
             if path.relative_to(self.results).parts[0] not in timed
             # What was measured stands in these alone: the cost of a window, and that of a training.
-            and not path.name.endswith(("_latency.json", "_eval.json", "training_metadata.json"))
+            and not path.name.endswith(
+                ("_latency.json", "_eval.json", "training_metadata.json", "index.html")
+            )
         }
 
 

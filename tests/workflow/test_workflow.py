@@ -21,10 +21,12 @@ ARTEFACTS = """
     splits/host.parquet splits/host.json
     models/host/gbt_realistic/model.json models/host/mlp_realistic/weights.safetensors
     models/host/gbt_realistic/collapse_report.json models/host/mlp_realistic/training_metadata.json
-    models/host/summary.json
+    models/host/summary.json oof/host/mlp_realistic.parquet
     predictions/host/gbt_realistic.parquet
     eval/host/gbt_realistic_eval.json eval/host/metrics.parquet eval/host/pairwise.parquet
+    eval/host/detection.parquet eval/host/alarms.parquet
     report/comparison_v2.md report/curves_host.svg
+    report/index.html report/production_summary.json report/pictures/host/forest.svg
     logs/ingest/alder-00000.log benchmarks/train/host/mlp_realistic.tsv
 """.split()
 
@@ -82,10 +84,24 @@ def test_nothing_is_written_outside_the_working_directory(fresh):
     assert not [path for path in fresh.home.rglob("*") if path.is_file()]
 
 
+def test_train_and_val_are_predicted_out_of_fold_and_other_folds_train_no_model_again(run):
+    table = pl.read_parquet(run.results / "oof/host/gbt_realistic.parquet")
+    fit = pl.read_parquet(run.results / "splits/fit/host.parquet")
+    assert (
+        table.select("episode_id", "part")
+        .unique()
+        .sort("episode_id")
+        .equals(fit.select("episode_id", "part").sort("episode_id"))
+    )
+    assert set(table["fold"]) == {0, 1, 2, 3, 4}
+    run.settings(evaluation={"replicates": 200, "folds": 4})
+    assert (run.jobs()["out_of_fold"], run.jobs()["train"]) == (2, 0)
+
+
 def test_a_new_episode_of_a_test_host_trains_nothing(run):
     add_to_fleet(run.store, "birch", "bnew", "io-walk", "walker", 77)
     jobs = run.jobs()
-    once = ("ingest", "windows", "gather", "split", "evaluate", "report")
+    once = ("ingest", "windows", "gather", "split", "evaluate", "detection", "report", "page")
     assert jobs == {**dict.fromkeys(once, 1), "predict": 2}
     run.ok()
     split = pl.read_parquet(run.results / "splits/host.parquet")
@@ -154,6 +170,7 @@ def test_networks_ask_for_a_gpu_and_the_rest_does_not(fresh):
             asking[block.split(":")[0]].append(re.search(r"architecture=(\w+)", block)[1])
     assert {rule: models for rule, models in asking.items() if models} == {
         "train": ["mlp"],
+        "out_of_fold": ["mlp"],
         "predict": ["mlp"],
     }
 
@@ -179,7 +196,8 @@ def test_a_run_says_nothing_that_is_not_its_own(fresh):
 
 
 def test_numbers_on_the_command_line_are_numbers(run):
-    assert run.jobs("--config", "evaluation={replicates: 300}") == {"evaluate": 1, "report": 1}
+    jobs = run.jobs("--config", "evaluation={replicates: 300}")
+    assert jobs == {"evaluate": 1, "detection": 1, "report": 1, "page": 1}
 
 
 def edit(run, file, old, new):
@@ -203,12 +221,12 @@ def test_changed_code_reruns_what_it_decides_and_what_follows(edited):
 
 def test_changed_code_of_the_report_rewrites_the_report_alone(edited):
     edit(edited, "report/text.py", "FEW_HOSTS: Final = 10", "FEW_HOSTS: Final = 9")
-    assert edited.jobs() == {"report": 1}
+    assert edited.jobs() == {"report": 1, "page": 1}
 
 
 def test_an_unindexed_file_changes_the_page_on_the_store_and_trains_nothing(run):
     (run.store.folder / "alder/stray.tar.zst").write_bytes(b"")
-    assert run.jobs() == {"gather": 1, "report": 1}
+    assert run.jobs() == {"gather": 1, "report": 1, "page": 1}
 
 
 def test_extra_splits_stand_beside_the_primary_one_and_retrain_nothing_of_it(run):
@@ -328,8 +346,8 @@ def test_a_training_that_fails_is_shown_and_leaves_the_others_standing(fresh):
 
 def test_a_trained_baseline_is_added_without_training_again_and_is_no_detector(run):
     run.settings(baselines=["minirocket"])
-    jobs = {"train": 1, "predict": 1, "evaluate": 1, "report": 1, "curves": 1, "summarise": 1}
-    assert run.jobs() == jobs
+    once = ("train", "out_of_fold", "predict", "evaluate", "detection", "report", "curves")
+    assert run.jobs() == dict.fromkeys([*once, "summarise", "page"], 1)
     run.ok()
     report = (run.results / "report/comparison_v2.md").read_text()
     assert report.startswith("# Malware phases, 2 detectors compared")
@@ -364,7 +382,7 @@ def test_a_pinned_run_stays_as_it_was_while_the_store_grows(run):
     run.settings(store_pin="pin.parquet")
     run.ok()
     add_to_fleet(run.store, "alder", "anew", "io-walk", "walker", 77)
-    assert run.jobs() == {"gather": 1, "report": 1}
+    assert run.jobs() == {"gather": 1, "report": 1, "page": 1}
     run.ok()
     assert "`anew`: in the store but not in the pin" in (run.results / "validation.md").read_text()
     assert pl.read_parquet(run.results / "validation.parquet").filter(episode_id="anew").is_empty()
@@ -372,4 +390,6 @@ def test_a_pinned_run_stays_as_it_was_while_the_store_grows(run):
 
 def test_snakemakes_own_report_can_be_made(run):
     run.ok("--report", "report.html")
-    assert (run.folder / "report.html").stat().st_size > 10_000
+    report = (run.folder / "report.html").read_text()
+    assert "forest.svg" in report
+    assert "Macro F1 of every detector, realistic beside oracle" in report

@@ -4,6 +4,7 @@ from cis490.logs import job
 
 with job(snakemake.log[0]):
     from cis490.report.comparison import write_comparison
+    from cis490.report.results import STAGES
 
     write_comparison(
         validation=snakemake.input.validation,
@@ -13,5 +14,6 @@ with job(snakemake.log[0]):
         trainings=snakemake.input.trainings,
         evals=snakemake.input.evals,
         curves=snakemake.input.curves,
+        stages={name: snakemake.input.get(name, []) for name in STAGES},
         out=snakemake.output.report,
     )

@@ -1,0 +1,99 @@
+"""Robustness: what detectors lose when telemetry gets worse; nothing is trained again.
+
+Needs: results/telemetry, results/splits, results/schema.json, results/models, results/eval.
+Makes: results/perturbed, results/robustness, results/report/pictures/<split>/robustness.svg, unless
+the setting `robustness.run` is false.
+"""
+
+from cis490.robustness.conditions import conditions
+
+ROBUSTNESS = {k: v for k, v in config["robustness"].items() if k != "run"}
+CONDITIONS = [condition.name for condition in conditions(ROBUSTNESS)]
+
+
+rule perturb:
+    """Windows of some episodes of the part shown under each condition, from their telemetry."""
+    input:
+        split="results/splits/{split}.parquet",
+        schema="results/schema.json",
+        telemetry=lambda wildcards: expand(
+            "results/telemetry/{batch}/{table}.parquet",
+            batch=batches_of(SPLITS[wildcards.split], BATCHES, ("train", "test")),
+            table=TABLES,
+        ),
+    output:
+        episodes="results/perturbed/{split}/episodes.parquet",
+        features=expand(
+            "results/perturbed/{{split}}/features/{condition}.parquet",
+            condition=CONDITIONS,
+        ),
+        tensors=expand(
+            "results/perturbed/{{split}}/tensors/{condition}.safetensors",
+            condition=CONDITIONS,
+        ),
+    log:
+        "results/logs/perturb/{split}.log",
+    benchmark:
+        "results/benchmarks/perturb/{split}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        robustness=ROBUSTNESS,
+        code=code_of("perturb"),
+    script:
+        "../workflow/scripts/perturb.py"
+
+
+rule repredict:
+    """What each seed of a model says of the perturbed windows."""
+    input:
+        model="results/models/{split}/{architecture}_{mode}/model.json",
+        weights="results/models/{split}/{architecture}_{mode}/weights.safetensors",
+        schema="results/schema.json",
+        episodes="results/perturbed/{split}/episodes.parquet",
+        features=rules.perturb.output.features,
+        tensors=rules.perturb.output.tensors,
+    output:
+        repredicted="results/robustness/{split}/{architecture}_{mode}.parquet",
+    log:
+        "results/logs/repredict/{split}/{architecture}_{mode}.log",
+    benchmark:
+        "results/benchmarks/repredict/{split}/{architecture}_{mode}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        gpu=gpus,
+    params:
+        code=code_of("repredict"),
+    script:
+        "../workflow/scripts/repredict.py"
+
+
+rule robustness:
+    """Macro F1 of all models of a split under each condition, and a picture of it."""
+    input:
+        split_json="results/splits/{split}.json",
+        episodes="results/perturbed/{split}/episodes.parquet",
+        repredicted=expand("results/robustness/{{split}}/{model}.parquet", model=MODELS),
+        metrics="results/eval/{split}/metrics.parquet",
+    output:
+        robustness="results/robustness/{split}/robustness.parquet",
+        picture=report(
+            "results/report/pictures/{split}/robustness.svg",
+            caption="../workflow/report/robustness.rst",
+            category="Report",
+            subcategory="{split}",
+        ),
+    log:
+        "results/logs/robustness/{split}.log",
+    benchmark:
+        "results/benchmarks/robustness/{split}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        robustness=ROBUSTNESS,
+        replicates=config["evaluation"]["replicates"],
+        code=code_of("robustness"),
+    script:
+        "../workflow/scripts/robustness.py"

@@ -1,0 +1,21 @@
+"""Predict every train and val window of a split with models that did not see its episode."""
+
+from cis490.logs import job
+
+with job(snakemake.log[0]):
+    from pathlib import Path
+
+    from cis490.training.folds import out_of_fold
+
+    out_of_fold(
+        snakemake.wildcards.architecture,
+        snakemake.wildcards.mode,
+        schema_file=snakemake.input.schema,
+        fit_file=snakemake.input.fit,
+        model_file=Path(snakemake.input.model),
+        features=snakemake.input.features,
+        tensors=snakemake.input.tensors,
+        config=snakemake.config,
+        code=snakemake.params.code,
+        out=Path(snakemake.output.predictions),
+    )
