@@ -25,7 +25,8 @@ test: setup-dev ## set up and run all tests
 
 test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones, 200 trainings and rates
 	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py \
-	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py
+	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py \
+	  tests/evaluation/test_simulated.py
 
 # The realistic mode decides, for it is what works without trust in the guest; oracle is told beside it.
 tune: setup-dev ## search all settings on the sample store, print what to put into config.yaml

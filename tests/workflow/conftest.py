@@ -24,6 +24,9 @@ SETTINGS = {
     "batch": {"episodes": 16},
     "training": {"epochs": 2},
     "evaluation": {"replicates": 200},
+    # Half of a run's time; a test of their own turns them on.
+    "probes": False,
+    "robustness": {"run": False},
 }
 
 

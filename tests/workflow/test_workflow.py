@@ -25,6 +25,7 @@ ARTEFACTS = """
     predictions/host/gbt_realistic.parquet
     eval/host/gbt_realistic_eval.json eval/host/metrics.parquet eval/host/pairwise.parquet
     eval/host/detection.parquet eval/host/alarms.parquet
+    eval/host/calibration.parquet eval/host/reliability.parquet
     report/comparison_v2.md report/curves_host.svg
     report/index.html report/production_summary.json report/pictures/host/forest.svg
     logs/ingest/alder-00000.log benchmarks/train/host/mlp_realistic.tsv
@@ -101,8 +102,9 @@ def test_train_and_val_are_predicted_out_of_fold_and_other_folds_train_no_model_
 def test_a_new_episode_of_a_test_host_trains_nothing(run):
     add_to_fleet(run.store, "birch", "bnew", "io-walk", "walker", 77)
     jobs = run.jobs()
-    once = ("ingest", "windows", "gather", "split", "evaluate", "detection", "report", "page")
-    assert jobs == {**dict.fromkeys(once, 1), "predict": 2}
+    once = ("ingest", "windows", "gather", "split", "report", "page")
+    scored = ("evaluate", "detection", "calibration")
+    assert jobs == {**dict.fromkeys([*once, *scored], 1), "predict": 2}
     run.ok()
     split = pl.read_parquet(run.results / "splits/host.parquet")
     assert split.filter(episode_id="bnew")["part"].to_list() == ["test"]
@@ -197,7 +199,8 @@ def test_a_run_says_nothing_that_is_not_its_own(fresh):
 
 def test_numbers_on_the_command_line_are_numbers(run):
     jobs = run.jobs("--config", "evaluation={replicates: 300}")
-    assert jobs == {"evaluate": 1, "detection": 1, "report": 1, "page": 1}
+    scored = ("evaluate", "detection", "calibration")
+    assert jobs == dict.fromkeys([*scored, "report", "page"], 1)
 
 
 def edit(run, file, old, new):
@@ -346,8 +349,8 @@ def test_a_training_that_fails_is_shown_and_leaves_the_others_standing(fresh):
 
 def test_a_trained_baseline_is_added_without_training_again_and_is_no_detector(run):
     run.settings(baselines=["minirocket"])
-    once = ("train", "out_of_fold", "predict", "evaluate", "detection", "report", "curves")
-    assert run.jobs() == dict.fromkeys([*once, "summarise", "page"], 1)
+    once = ("train", "out_of_fold", "predict", "evaluate", "detection", "calibration")
+    assert run.jobs() == dict.fromkeys([*once, "summarise", "curves", "report", "page"], 1)
     run.ok()
     report = (run.results / "report/comparison_v2.md").read_text()
     assert report.startswith("# Malware phases, 2 detectors compared")
@@ -393,3 +396,18 @@ def test_snakemakes_own_report_can_be_made(run):
     report = (run.folder / "report.html").read_text()
     assert "forest.svg" in report
     assert "Macro F1 of every detector, realistic beside oracle" in report
+
+
+def test_probes_and_robustness_are_made_for_what_is_trained_and_stand_in_the_report(run):
+    run.settings(probes=True, robustness={"run": True, "episodes": 6})
+    jobs = run.jobs()
+    assert jobs == {
+        **dict.fromkeys(("probes", "perturb", "robustness", "report", "page"), 1),
+        "repredict": 2,
+    }
+    run.ok()
+    assert len(pl.read_parquet(run.results / "probes/host/probes.parquet"))
+    assert len(pl.read_parquet(run.results / "robustness/host/robustness.parquet"))
+    page = (run.results / "report/index.html").read_text()
+    assert "Robustness of split host" in page
+    assert run.jobs() == {}

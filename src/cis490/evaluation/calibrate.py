@@ -163,15 +163,15 @@ class _Tables:
         What is shown never chooses: if val is, out-of-fold predictions of val are left out.
         """
         training = windows.filter(pl.col("part").is_in(["train", "val"])).with_row_index("row")
-        kept = (training["part"] != str(shown)).to_numpy()
-        cases, place = _Cases.of(training.filter(kept)), np.cumsum(kept) - 1
+        kept = training.filter(pl.col("part") != str(shown))
+        cases = _Cases.of(kept)  # sorted by part, train first: what is left out is at the end
         learned, covered = [], []
         for model_file, path in zip(models, paths, strict=True):
             model = read_json(model_file)
             entrant = Entrant(model["architecture"], model["mode"], (), (0,))
             frame = _out_of_fold(path, entrant, training)
-            frame = frame.filter(kept[frame["row"].to_numpy()])
-            chosen, coverage = self._learn(entrant, frame, place[frame["row"].to_numpy()], cases)
+            frame = frame.filter(pl.col("row") < len(kept))
+            chosen, coverage = self._learn(entrant, frame, cases)
             learned.append(chosen)
             covered += [(entrant, [coverage])] if coverage else []
         if covered:
@@ -183,15 +183,16 @@ class _Tables:
         return learned
 
     def _learn(
-        self, entrant: Entrant, frame: pl.DataFrame, place: np.ndarray, cases: _Cases
+        self, entrant: Entrant, frame: pl.DataFrame, cases: _Cases
     ) -> tuple[_Learned, Coverage | None]:
-        """From out-of-fold predictions and their places (n,) among the cases."""
+        """From out-of-fold predictions, whose rows are places among the cases."""
         if frame.is_empty():
             self._lacks(entrant, "temperature", "there are no out-of-fold predictions")
             self._lacks(entrant, "conformal", "there are no out-of-fold predictions")
             return _Learned(), None
         p = frame.select(f"p_{phase}" for phase in PHASES).to_numpy()
-        truth, unit, fold = cases.truth[place], cases.unit[place], frame["fold"].to_numpy()
+        place, fold = frame["row"].to_numpy(), frame["fold"].to_numpy()
+        truth, unit = cases.truth[place], cases.unit[place]
         n_episodes = len(np.unique(unit))
         temperature = fit_temperature(p, truth, unit)
         self._temperature_row(entrant, temperature, len(p), n_episodes)

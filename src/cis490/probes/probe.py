@@ -162,8 +162,9 @@ class _Probes:
         """Every probe, one after another."""
         train, val, test = (self.drawn[part] for part in ("train", "val", "test"))
         origin, booster = self.origin, self._booster("realistic")
-        self.ask("host", lambda: tell_hosts(joined(*self.drawn.values()), booster, origin))
-        self.ask("split_by_window", lambda: split_by_window(joined(train, val), booster, origin))
+        quick, everything = booster.at_one_scale(), joined(*self.drawn.values())
+        self.ask("host", partial(tell_hosts, everything, quick, origin))
+        self.ask("split_by_window", partial(split_by_window, joined(train, val), quick, origin))
         store = Store(self.inputs.verdicts, fit_settings, self.inputs.features, self.schema)
         self.ask("test_perturbed", partial(self._perturbed, store, len(test), booster))
         for mode in self.config["modes"]:
@@ -175,10 +176,10 @@ class _Probes:
             self.unmeasured["all others"] = "there is no window of test or val"
             return
         shown, part = self.drawn[self.shown], self.shown
-        more = train, val, shown, part, booster, origin
+        parts = train, val, shown, part
         self.ask("exchanged", self._exchanged)
-        self.ask("exchanged_training", partial(exchanged_training, *more))
-        self.ask("channel", partial(each_channel, *more))
+        self.ask("exchanged_training", partial(exchanged_training, *parts, booster, origin))
+        self.ask("channel", partial(each_channel, *parts, quick, origin))
         self.ask("background", self._background)
         self.ask("guest", self._guest)
 
