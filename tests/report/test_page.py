@@ -232,7 +232,7 @@ def test_text_can_be_read_on_what_is_behind_it(text: str, behind: str, which: in
 
 
 def test_costs_stand_on_the_page_and_not_in_the_twin(path: Path, html: str) -> None:
-    costs = plain(html.partition('id="what-they-cost"')[2].partition("</section>")[0])
+    costs = plain(html.partition('id="What-they-cost"')[2].partition("</section>")[0])
     assert "1.50 2.50 10 1,000 300" in costs
     twin = path.with_name("comparison_v2.md").read_text()
     assert "p95" not in twin
@@ -240,7 +240,7 @@ def test_costs_stand_on_the_page_and_not_in_the_twin(path: Path, html: str) -> N
 
 
 def test_ten_pitfalls_have_an_answer_and_a_command_each(html: str) -> None:
-    section = html.partition('id="the-ten-pitfalls"')[2].partition("</section>")[0]
+    section = html.partition('id="The-ten-pitfalls"')[2].partition("</section>")[0]
     cells = Reader(section).cells[3:]
     rows = [cells[i : i + 3] for i in range(0, len(cells), 3)]
     assert len(rows) == 10
@@ -276,12 +276,12 @@ def test_without_the_stages_that_time_and_calibrate_the_page_says_so(fleet: Flee
 def test_several_splits_stand_on_one_page(fleet: Fleet, tmp_path: Path) -> None:
     back = Fleet(tmp_path, SMALL, {("cnn", "realistic"): 0.7}, name="back").make()
     html = checked(render(fleet, back))
-    section = html.partition('id="split-back"')[2].partition("</section>")[0]
+    section = html.partition('id="Split-back"')[2].partition("</section>")[0]
     assert "The best realistic detector by val, cnn" in plain(section)
     assert "curves_back.svg" in section
     assert section.count("<svg") == len(split_pictures(["realistic"]))
     assert (fleet.folder / "report/pictures/back/forest.svg").exists()
-    assert "Split back: The best" in plain(html.partition("</header>")[0])
+    assert "Split back : The best" in plain(html.partition("</header>")[0])
     render(fleet)
 
 

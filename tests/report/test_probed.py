@@ -113,7 +113,7 @@ def test_what_probes_found_stands_on_the_page_and_in_its_twin(page: Path, words:
 
 def test_the_page_with_all_stages_is_whole(page: Path) -> None:
     html = checked(page)
-    section = html.partition('id="what-could-embarrass-them"')[2].partition("</section>")[0]
+    section = html.partition('id="What-could-embarrass-them"')[2].partition("</section>")[0]
     assert section.count("<svg") == 1
     assert "results/probes/host/probes.parquet" in html
     assert "results/robustness/host/robustness.parquet" in html

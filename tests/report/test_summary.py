@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cis490 import __version__
-from cis490.files import read_json
+from cis490.files import read_json, write_json
 from cis490.report.summary import MISSED
 from tests.conftest import ROOT
 from tests.evaluation.world import SKILL, SMALL, SOME
@@ -95,6 +95,16 @@ def test_what_was_measured_on_this_machine_is_no_part_of_it() -> None:
 def test_without_a_best_it_keeps_its_shape(parts: dict[str, Any], tmp_path: Path) -> None:
     (split,) = summary(Fleet(tmp_path, parts, SKILL).make())["splits"]
     assert split["best"] is None
+
+
+def test_a_simulated_store_has_no_answer(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, SMALL, {("cnn", "realistic"): 0.7}).make()
+    split = fleet.path("splits", "host.json")
+    write_json(split, read_json(split) | {"n_simulated": 32})
+    content = summary(fleet)
+    assert content["simulated_episodes"] == 32
+    assert "reaches" not in content["splits"][0]["answer"]
+    assert "clones of real ones" in content["splits"][0]["answer"]
 
 
 def test_without_the_later_stages_it_keeps_its_shape(fleet: Fleet) -> None:

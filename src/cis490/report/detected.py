@@ -87,7 +87,7 @@ def _alarms(results: Results) -> Section:
         ]
         table = _table(results, "alarm", columns, with_rule)
         thresholds = [results.threshold(each)["rule"]["threshold"] for each in with_rule]
-        rows = [[*row, f"{t:.3f}"] for row, t in zip(table.rows, thresholds, strict=True)]
+        rows = [[*row, f"{t:.6g}"] for row, t in zip(table.rows, thresholds, strict=True)]
         blocks.append(Table([*table.header, "threshold"], rows))
         blocks.append(
             "Delay: seconds from the infection to the end of the first window in which an alarm "

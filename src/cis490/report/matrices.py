@@ -47,10 +47,10 @@ def profile_map(results: Results) -> Picture:
         return Picture(title, "No episode of a profile other than the controls was scored.", None)
     untested = results.split["untested_profiles"] if results.part == "test" else []
     names = [*tested, *(name for name in untested if name != CONTROL)]
-    columns = [Column(name, f"n={_n(results, name)}") for name in names]
+    columns = [Column(name, f"n={results.n_of_profile(name)}") for name in names]
     controls = bool(results.keys("profile", "false_alarm_rate"))
     if controls:
-        columns.append(Column("false alarms", f"n={_n(results, CONTROL)}", apart=True))
+        columns.append(Column("false alarms", f"n={results.n_of_profile(CONTROL)}", apart=True))
     rows = []
     for mode in (*results.modes, MODE):
         group = [detector for detector in everyone if detector.mode == mode]
@@ -71,7 +71,7 @@ def profile_map(results: Results) -> Picture:
 
 def _about(results: Results, tested: list[str], untested: list[str], controls: bool) -> str:
     told = ""
-    if few := [name for name in tested if _n(results, name) < FEW_IN_CELL]:
+    if few := [name for name in tested if results.n_of_profile(name) < FEW_IN_CELL]:
         told += f" Fewer than {FEW_IN_CELL} episodes, so greyed: {listing(few)}."
     if untested:
         told += f" Not tested: {listing(untested)}."
@@ -81,11 +81,6 @@ def _about(results: Results, tested: list[str], untested: list[str], controls: b
             "not measurable: below 10/n of n windows."
         )
     return told
-
-
-def _n(results: Results, profile: str) -> int:
-    rows = results.metrics.filter(scope="profile", key=profile, part=results.part or "")
-    return int(rows["n_episodes"][0]) if len(rows) else 0
 
 
 def _score(figure: Figure | None) -> Cell:

@@ -182,7 +182,7 @@ def _of_split(results: Results) -> str:
 
 
 def _anchor(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower())
+    return "".join(c if c.isalnum() or c == "_" else "-" for c in name)
 
 
 def _chapter(name: str, *content: str) -> str:

@@ -234,6 +234,11 @@ class Results:
         """The keys of a scope that were scored on the part shown, sorted."""
         return sorted(set(self._rows(self.part, scope, None, metric)["key"]))
 
+    def n_of_profile(self, profile: str) -> int:
+        """Episodes of a profile on the part shown."""
+        rows = self.metrics.filter(scope="profile", key=profile, part=self.part or "")
+        return int(rows["n_episodes"][0]) if len(rows) else 0
+
     def pair(self, a: Detector, b: Detector) -> Figure | None:
         """The comparison of a with b, its difference turned to be a - b."""
         for first, second, sign in ((a, b, 1), (b, a, -1)):

@@ -93,7 +93,7 @@ def _by_profile(results: Results) -> Section:
     single = [
         profile
         for profile in [*named, *results.keys("profile", "false_alarm_rate")]
-        if _episodes(results, profile) == 1
+        if results.n_of_profile(profile) == 1
     ]
     if single:
         blocks += [
@@ -101,11 +101,6 @@ def _by_profile(results: Results) -> Section:
             "so it adds nothing to the width of any interval.",
         ]
     return Section(CHAPTER, "By profile", blocks, ("profiles",))
-
-
-def _episodes(results: Results, profile: str) -> int:
-    rows = results.metrics.filter(scope="profile", key=profile, part=results.part or "")
-    return int(rows["n_episodes"][0])
 
 
 def _controls(results: Results) -> Section:
