@@ -77,6 +77,18 @@ def test_a_hidden_source_is_learned_to_be_lived_without():
     assert alone[0.5] > alone[0.0]
 
 
+def test_scales_are_moved_in_training_where_settings_ask_for_it():
+    X, y = features()
+    columns = Columns.plain(6, scaled=[True] * 6)
+    losses = [
+        create("logistic", 3, settings=FitSettings(scale_jitter=jitter), columns=columns)
+        .fit(X, y)
+        .history[0]["train_loss"]
+        for jitter in (0.0, 1.0)
+    ]
+    assert losses[1] > losses[0] + 0.01
+
+
 def test_a_class_that_training_lacks_has_no_probability():
     problem = make_problem(n=60)
     model = create("logistic", 5).fit(problem.X, problem.y)

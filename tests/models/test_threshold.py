@@ -66,6 +66,22 @@ def test_probabilities_are_weighted_shares_of_the_bin_and_say_its_class():
     assert np.array_equal(p.argmax(1), labels[0][place])
 
 
+def test_a_bins_class_is_said_even_where_another_is_more_frequent():
+    exchanged = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y = rng.choice(3, 60, p=[0.6, 0.3, 0.1])
+        X = rng.normal(size=(60, 1)).astype(np.float32)
+        p = create("threshold", 3, options={"bins": 4}).fit(X, y).predict_proba(X)
+        place = np.searchsorted(np.quantile(X, [0.25, 0.5, 0.75]), X[:, 0], side="right")
+        counts = np.array([np.bincount(y[place == b], minlength=3) for b in range(4)])
+        weights = class_weights(y, 3)
+        labels, _ = assigned(counts[None].astype(float), weights)
+        assert np.array_equal(p.argmax(1), labels[0][place])
+        exchanged += not np.array_equal(((counts + 0.5) * weights).argmax(1), labels[0])
+    assert exchanged
+
+
 def test_a_missing_value_has_a_bin_of_its_own():
     X, y = problem()
     X = X[:, :1] * 0 + np.where(y == 2, np.nan, y)[:, None].astype(np.float32)
