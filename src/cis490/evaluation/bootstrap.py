@@ -108,7 +108,9 @@ def percentile_intervals(values: np.ndarray) -> np.ndarray:
         but for many rows sorting them all is quicker.
     """
     ordered = np.sort(values, axis=1)  # NaN comes last
-    last = np.maximum(values.shape[1] - np.isnan(values).sum(1, keepdims=True) - 1, 0)
+    last = np.full((len(values), 1), values.shape[1] - 1)
+    if np.isnan(ordered[:, -1]).any():
+        last = np.maximum(last - np.isnan(ordered).sum(1, keepdims=True), 0)
     place = last * np.array(TAILS)
     before = np.floor(place).astype(np.intp)
     low = np.take_along_axis(ordered, before, axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -40,6 +40,8 @@ _EXACT: Final = 1 << 24
 _MANY: Final = 1 << 10
 # Episodes in a piece of `_Together`, at least, on average.
 _OF_A_PIECE: Final = 32
+# Weights of replicates that are worked on at once: 1,000 replicates of 44 episodes.
+_DRAWN: Final = 44_000
 # Replicates of a group of cells that are held at once, in bytes.
 HELD: Final = 1 << 28
 
@@ -383,11 +385,6 @@ class Replicated:
     resampled: np.ndarray
     strata: Sequence[str]
 
-    @property
-    def n_runs(self) -> int:
-        """R."""
-        return len(self.estimates[0])
-
     def find(self, scope: str, key: str, metric: str) -> int | None:
         """The position of a figure; None if it is not here."""
         names = [(row.scope, row.key, row.metric) for row, _ in self.rows]
@@ -438,6 +435,13 @@ def _together(found: Sequence[Cell]) -> list[_Together]:
     return [_Together(cells) for cells in groups.values()]
 
 
+def _joined(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks of weights, some together where there are few episodes: fewer and longer steps."""
+    for block in blocks:
+        more = max(1, _DRAWN // block.size) - 1
+        yield np.concatenate([block.T, *(each.T for each in islice(blocks, more))], axis=1).T
+
+
 def replicate(scored: Scored, replicates: int, chosen: Sequence[Cell] | None = None) -> Replicated:
     """Score every figure of the chosen cells, or of all, in every replicate.
 
@@ -452,7 +456,7 @@ def replicate(scored: Scored, replicates: int, chosen: Sequence[Cell] | None = N
     drawn = np.empty((len(rows), len(scored.predicted), replicates))
     n_valid = np.zeros(len(rows), dtype=np.int64)
     start = 0
-    for weights in episode_weights(scored.profile, replicates, dtype=dtype):
+    for weights in _joined(episode_weights(scored.profile, replicates, dtype=dtype)):
         stop, f = start + len(weights), 0
         for of_cell in (of_cell for group in groups for of_cell in group.values(weights)):
             for values, valid in zip(*of_cell, strict=True):

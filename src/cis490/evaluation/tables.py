@@ -67,6 +67,8 @@ BCA: Final = "macro_f1_bca"
 BCA_COVERAGE: Final = "macro_f1_bca_coverage"
 # Scopes whose macro F1 has a BCa interval beside the percentile one.
 _WITH_BCA: Final = ("all", "host")
+# Scopes whose figures stand for each seed alone too.
+_EACH_SEED: Final = ("all", "phase_share", "phase", "profile", "host")
 SPREAD: Final = "macro_f1_sd"
 ALPHA: Final = 0.05
 # Ends of an interval closer than this differ by rounding only.
@@ -99,6 +101,8 @@ class Entrant:
 
     def mean_over_seeds(self, figure: np.ndarray) -> np.ndarray:
         """(B,) replicates of a figure (R, B): the mean over seeds drawn with replacement."""
+        if len(self.runs) == 1:
+            return np.asarray(figure[self.runs[0]])
         weights = seed_weights(len(self.runs), figure.shape[1], self.name)
         return np.asarray((weights.T * figure[list(self.runs)]).sum(0))
 
@@ -161,28 +165,26 @@ class Provenance:
 def metric_rows(
     part: str, scores: Replicated, entrants: Sequence[Entrant], origin: Provenance
 ) -> list[dict[str, Any]]:
-    """Rows of metrics.parquet: each entrant over all its seeds, then each seed alone."""
+    """Rows of metrics.parquet: each entrant over all its seeds, then each seed alone.
+
+    Of samples, background and status there are no rows of single seeds.
+    """
     rows = []
-    # A model of one run is that run; one of several has replicates of its own, below the runs'.
-    several = [entrant for entrant in entrants if len(entrant.runs) > 1]
-    place = {entrant.name: scores.n_runs + i for i, entrant in enumerate(several)}
-    views = [view for entrant in entrants for view in entrant.views()]
+    every = [view for entrant in entrants for view in entrant.views()]
     for f, (row, cell) in enumerate(scores.rows):
-        drawn = scores.replicates[f]
-        means = [entrant.mean_over_seeds(drawn) for entrant in several]
-        values = np.concatenate([drawn, means]) if means else drawn
-        ends = percentile_intervals(values)
+        views = every if row.scope in _EACH_SEED else [(None, entrant) for entrant in entrants]
+        values = np.stack([view.mean_over_seeds(scores.replicates[f]) for _, view in views])
         influence = _influence(scores, row, cell)
-        for seed, view in views:
-            at = view.runs[0] if len(view.runs) == 1 else place[view.name]
+        of_views = zip(views, values, percentile_intervals(values), strict=True)
+        for (seed, view), drawn, ends in of_views:
             key = {"model": view.model, "mode": view.mode, "seed": seed, "part": part}
             figure = _Figure.of(scores, f, view)
-            kind, interval = figure.interval(ends[at])
+            kind, interval = figure.interval(ends)
             rows.append(key | figure.row(row.metric, kind, interval, origin))
             if seed is None and influence is not None:
                 if kind == "percentile":
                     own = view.influence(influence, scores.estimates[f])
-                    interval = bca_interval(values[at], figure.estimate, own)
+                    interval = bca_interval(drawn, figure.estimate, own)
                     if interval and interval[1] - interval[0] < NO_WIDTH:
                         interval = None
                     kind = "bca" if interval else "none"
