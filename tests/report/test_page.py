@@ -181,6 +181,28 @@ def test_the_first_screen_has_question_answer_and_what_was_not_tested(html: str)
         assert words in header
 
 
+def test_tiles_copy_the_figures_of_the_best_by_val(fleet: Fleet, html: str) -> None:
+    of_best = {"model": "gbt", "mode": "realistic"}
+    clock = {"model": "window_index", "mode": "baseline"}
+    known = pl.concat([pl.read_parquet(fleet.table(name)) for name in ("metrics", "detection")])
+    rows = known.filter(pl.col("seed").is_null())
+    expected = []
+    for metric, scope, part, name, digits in (
+        ("macro_f1", "all", "test", of_best, 3),
+        ("macro_f1", "all", "val", of_best, 3),
+        ("macro_f1", "all", "test", clock, 3),
+        ("caught", "alarm", "test", of_best, 3),
+        ("delay_median_s", "alarm", "test", of_best, 1),
+        ("false_alarms_per_hour", "alarm", "test", of_best, 2),
+    ):
+        (row,) = rows.filter(metric=metric, scope=scope, key="all", part=part, **name).to_dicts()
+        shown = [f"{row[end]:.{digits}f}" for end in ("estimate", "low", "high")]
+        expected.append([*(value.replace("inf", "missed") for value in shown), row["n_episodes"]])
+    tile = r"<b>([^<]+)</b><span[^>]*>\[([^,]+), ([^\]]+)\]</span><span[^>]*>.*?n\W+(\d+) episodes"
+    found = re.findall(tile, html.partition("</header>")[0])
+    assert [[*values, int(n)] for *values, n in found] == expected
+
+
 def test_every_picture_is_drawn_has_a_caption_and_the_numbers_behind_it(html: str) -> None:
     figures = re.findall(r"<figure.*?</figure>", html, re.S)
     assert len(figures) == len(split_pictures(["realistic", "oracle"])) + 2  # the store's, curves

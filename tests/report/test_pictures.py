@@ -16,8 +16,8 @@ from cis490.report.matrices import confusion, profile_map
 from cis490.report.matrix import Cell, Column, Row, draw
 from cis490.report.reliability import reliability
 from cis490.report.results import Detector, Results, read_results
-from cis490.report.since import _spread, recall_since_infection
-from cis490.report.style import FAINT, PALETTE, SHADES, drawing, mode_colour, text_width
+from cis490.report.since import recall_since_infection
+from cis490.report.style import FAINT, PALETTE, SHADES, drawing, mode_colour, spread, text_width
 from cis490.report.svg import Picture, inline_svg, to_svg
 from cis490.report.timeline import RANKS, pick, timeline
 from tests.evaluation.world import SKILL, SMALL
@@ -128,16 +128,23 @@ def test_recall_since_infection_is_drawn_as_the_table_has_it(results: Results) -
     drawn = sorted(y for _, y in points(picture, mode_colour("realistic")))
     assert drawn == sorted(rows["estimate"].to_list())
     assert len(drawn) > 3
+    assert picture.figure is not None
+    lines = [line for line in picture.figure.axes[0].lines if len(line.get_xdata()) > 2]
+    (own,) = (line for line in lines if line.get_color() == mode_colour("realistic"))
+    assert sorted(own.get_ydata()) == drawn
 
 
-def test_labels_beside_lines_never_overlap() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        ends = [(float(y), Detector(f"d{i}", "oracle")) for i, y in enumerate(rng.random(8))]
-        ends += [(1.0, Detector("a", "oracle")), (1.0, Detector("b", "oracle"))]
-        placed = sorted(y for y, _ in _spread(ends, 200))
-        assert np.diff(placed).min() > 0.069
-        assert placed[-1] <= 1 + 1e-9
+def test_labels_keep_their_order_and_room_and_stay_in_the_panel() -> None:
+    ends = [(0.5, "b"), (0.5, "a"), (0.51, "c"), (0.99, "e"), (1.0, "d"), (0.0, "f")]
+    placed = spread(ends, 0.08)
+    assert [name for _, name in placed] == ["f", "a", "b", "c", "e", "d"]
+    places = np.array([y for y, _ in placed])
+    assert np.diff(places).min() >= 0.08 - 1e-9
+    assert places.min() >= 0
+    assert places.max() <= 1
+    assert abs(places[1:4].mean() - 0.503) < 0.01
+    assert places[0] == 0
+    assert spread([], 0.08) == []
 
 
 def test_reliability_is_drawn_before_and_after_its_temperature(results: Results) -> None:

@@ -82,7 +82,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "words",
     [
         "Can gbt tell the host from the features? gbt realistic all macro f1 0.821 [0.721, 0.921]",
-        "exchanged between episodes and shifted? gbt realistic test p 0.0012 8",
+        "exchanged between episodes and shifted? gbt realistic test macro f1 0.0012 8",
         "from exchanged, shifted labels? Draw 2. gbt realistic test macro f1 0.187",
         "gbt realistic train+val macro f1 over episodes +0.099 [-0.001, +0.199]",
         "with the test rows? gbt realistic test artefacts changed 0 8",

@@ -12,7 +12,7 @@ from cis490.evaluation.tables import METRICS_SCHEMA
 from cis490.models.views import WindowView
 from cis490.report.svg import to_svg
 from cis490.robustness.conditions import LYING_GUEST, UNPERTURBED
-from cis490.robustness.picture import _spread, best_by_val, picture
+from cis490.robustness.picture import best_by_val, picture
 from cis490.robustness.repredict import REPREDICTED_SCHEMA, moved_windows
 from cis490.training.predict import predict
 from tests.robustness.conftest import make_fleet
@@ -212,15 +212,3 @@ def test_the_best_is_that_by_val_and_no_company():
         schema_overrides={"seed": pl.Int64},
     )
     assert best_by_val(frame) == {"oracle": "cnn"}
-
-
-def test_labels_keep_their_order_and_room_and_stay_in_the_panel():
-    ends = [(0.5, "b"), (0.5, "a"), (0.51, "c"), (0.99, "e"), (1.0, "d"), (0.0, "f")]
-    placed = _spread(ends)
-    assert [name for _, name in placed] == ["f", "a", "b", "c", "e", "d"]
-    places = np.array([y for y, _ in placed])
-    assert (np.diff(places) >= 12 / 150 - 1e-9).all()
-    assert places.min() >= 0
-    assert places.max() <= 1
-    assert abs(places[1:4].mean() - 0.503) < 0.01
-    assert _spread([]) == []

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 from cis490 import markdown
 
@@ -32,6 +32,8 @@ class Table:
 
 
 Block = str | Table
+# First cells of more characters than this may break into lines.
+_LONG: Final = 40
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,10 @@ def _table(table: Table) -> str:
         kind = ' class="few"' if i in table.grey else ""
         body.append(f'<tr{kind}><th scope="row"{first}</th>{cells}</tr>')
     rows = "\n".join(body)
+    long = any(len(str(row[0])) > _LONG for row in table.rows)
+    kind = ' class="long"' if long else ""
     return (
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table{kind}>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
 

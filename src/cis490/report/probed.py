@@ -65,19 +65,25 @@ def _show(row: Figure) -> str:
 
 def _probes(results: Results) -> Section:
     told = results.told["probes"]
-    rows = []
+    asked: dict[tuple[str, ...], dict[str, Figure]] = {}
     for row in _rows(results, *_QUESTIONS):
-        key, _, draw = row["key"].partition("/")
-        question = f"{_QUESTIONS[key]}{f' Draw {draw}.' if draw else ''}"
+        # Macro F1 stands beside that of its null and their p; other figures stand alone.
+        metric = "macro_f1" if row["metric"] in ("macro_f1_null", "p") else row["metric"]
         name = str(Detector(row["model"], row["mode"]))
-        metric = row["metric"].replace("_", " ")
-        n = f"{row['n_episodes']:,}"
-        rows.append([question, name, row["part"], metric, _show(row), n])
-    header = ["question", "detector", "part", "figure", "value", "episodes"]
+        asked.setdefault((row["key"], name, row["part"], metric), {})[row["metric"]] = row
+    rows = []
+    for (key, name, part, metric), figures in asked.items():
+        probe, _, draw = key.partition("/")
+        question = f"{_QUESTIONS[probe]}{f' Draw {draw}.' if draw else ''}"
+        values = (figures.get(each) for each in (metric, "macro_f1_null", "p"))
+        cells = [_show(value) if value else "" for value in values]
+        n = next(iter(figures.values()))["n_episodes"]
+        rows.append([question, name, part, metric.replace("_", " "), *cells, f"{n:,}"])
+    header = ["question", "detector", "part", "figure", "value", "by chance", "p", "episodes"]
     blocks: list[Block] = [
-        "Each asks for something that a sound detector does not have. **null**: what chance gives, "
-        "with the middle 95% of its draws. Definitions: docs/statistics.md.",
-        Table(header, rows, align="llllrr"),
+        "Each asks for something that a sound detector does not have. **By chance**: its mean and "
+        "the middle 95% of its draws. Definitions: docs/statistics.md.",
+        Table(header, rows, align="llll"),
         f"Artefacts of training that changed with the test rows: {listing(told['changed'])}. "
         f"Something was learned from exchanged labels: {_yes(told['leak'])}.",
         *(f"Not measurable: {what}: {why}." for what, why in told["not_measurable"].items()),

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cis490.report.headline import sample
 from cis490.report.results import Detector, Figure, Results
-from cis490.report.style import PAPER, SMALL, SOFT, WIDTH, Canvas, drawing, mode_colour, text_width
+from cis490.report.style import (
+    PAPER,
+    SMALL,
+    SOFT,
+    WIDTH,
+    Canvas,
+    drawing,
+    mode_colour,
+    spread,
+    text_width,
+)
 from cis490.report.svg import Picture
 from cis490.report.text import FEW_IN_CELL
 
@@ -79,7 +89,7 @@ def _draw(lines: list[tuple[Detector, list[tuple[float, Figure]]]], best: list[D
         off = 0.006 * span * (2 * best.index(detector) - 1) if detector in best else 0.0
         _line(axes, detector, points, thin=detector not in best, off=off)
         ends.append((points[-1][1]["estimate"], detector))
-    for y, detector in _spread(ends, _HEIGHT):
+    for y, detector in spread(ends, _APART / _HEIGHT):
         colour = mode_colour(detector.mode) if detector in best else SOFT
         weight = "bold" if detector in best else "normal"
         at = WIDTH - right + 8, top + _HEIGHT * (1 - y)
@@ -106,14 +116,3 @@ def _line(
             axes.plot([at, at], ends, color=colour, linewidth=1.2, alpha=0.55)
         face = PAPER if figure["n_episodes"] < FEW_IN_CELL else colour
         axes.plot(at, figure["estimate"], "o", color=colour, markerfacecolor=face, markersize=5)
-
-
-def _spread(ends: list[tuple[float, Detector]], height: float) -> list[tuple[float, Detector]]:
-    """Labels beside the ends of their lines, moved apart where they would overlap."""
-    step = _APART / height
-    placed: list[tuple[float, Detector]] = []
-    for y, detector in sorted(ends, key=lambda end: (end[0], str(end[1]))):
-        low = placed[-1][0] + step if placed else 0.0
-        placed.append((max(y, low), detector))
-    over = placed[-1][0] - 1.0
-    return [(y - max(over, 0.0), detector) for y, detector in placed]

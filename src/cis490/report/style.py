@@ -7,11 +7,11 @@ becomes a CSS variable (`report.svg`), so that one drawing serves a light page a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cis490.markdown import one_line
 from cis490.report.blocks import legal
@@ -176,9 +176,26 @@ def text_width(text: str, size: float = TEXT, weight: str = "normal") -> float:
     return float(width)
 
 
-def bare(axes: Axes) -> None:
-    """Leave of axes only what is drawn."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+T = TypeVar("T")
+
+
+def spread(ends: Sequence[tuple[float, T]], step: float) -> list[tuple[float, T]]:
+    """Labels beside the ends of their lines, in [0, 1], moved apart as little as may be.
+
+    Args:
+        ends: where each line ends, and its name; a tie goes by name.
+        step: how far apart two labels are, at least.
+
+    Returns:
+        As `ends`, rising.
+    """
+    import numpy as np
+    from scipy.optimize import isotonic_regression
+
+    ordered = sorted(ends, key=lambda end: (end[0], str(end[1])))
+    room = step * np.arange(len(ordered))
+    # What is left of each place without the room that it keeps must not fall: the nearest such
+    # places in the sense of least squares are those of isotonic regression.
+    free = isotonic_regression([y for y, _ in ordered] - room).x if ordered else room
+    places = np.clip(free, 0, max(0.0, 1 - step * (len(ordered) - 1))) + room
+    return [(float(y), name) for y, (_, name) in zip(places, ordered, strict=True)]

@@ -56,6 +56,7 @@ summary{cursor:pointer;font-size:14px;color:var(--realistic);padding:4px 0;width
 table{border-collapse:collapse;font-size:13px;line-height:1.4;font-variant-numeric:tabular-nums}
 th,td{padding:5px 14px 5px 0;text-align:left;vertical-align:top;font-weight:400;white-space:nowrap}
 thead th{color:var(--soft);border-bottom:1px solid var(--soft);vertical-align:bottom}
+.long tbody th{white-space:normal;min-width:24ch}
 td code{white-space:normal}
 tbody tr{border-bottom:1px solid var(--line)}
 th.n,td.n{text-align:right}

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import polars as pl
-from scipy.optimize import isotonic_regression
 
 from cis490 import files
 from cis490.channels import MODES
@@ -25,6 +23,7 @@ from cis490.report.style import (
     Canvas,
     drawing,
     mode_colour,
+    spread,
     text_width,
 )
 from cis490.report.svg import Picture, write_picture
@@ -211,7 +210,7 @@ def _panel(
         _line(axes, line, mode, bold=name == table.best.get(mode))
         if line:
             last.append(((line[-1][1]["estimate"] - low) / (high - low), name))
-    for y, name in _spread(last):
+    for y, name in spread(last, _APART / _HEIGHT):
         bold = name == table.best.get(mode)
         colour, weight = (mode_colour(mode), "bold") if bold else (SOFT, "normal")
         where = left + width + 6, top + _HEIGHT * (1 - y)
@@ -227,18 +226,6 @@ def _line(axes: Axes, line: Sequence[tuple[float, Figure]], mode: str, *, bold: 
         if row["low"] is not None:
             axes.plot([at, at], [row["low"], row["high"]], color=colour, linewidth=1.4, alpha=0.6)
         axes.plot(at, row["estimate"], "o", color=colour, markersize=4.5)
-
-
-def _spread(ends: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Labels beside the ends of their lines, in [0, 1], moved apart as little as may be."""
-    step = _APART / _HEIGHT
-    ordered = sorted(ends)
-    room = step * np.arange(len(ordered))
-    # What is left of each place without the room that it keeps must not fall: the nearest such
-    # places in the sense of least squares are those of isotonic regression.
-    free = isotonic_regression([y for y, _ in ordered] - room).x if ordered else room
-    places = np.clip(free, 0, max(0.0, 1 - step * (len(ordered) - 1))) + room
-    return [(float(y), name) for y, (_, name) in zip(places, ordered, strict=True)]
 
 
 def _changes(canvas: Canvas, table: _Table, others: Sequence[Condition], top: float) -> None:
