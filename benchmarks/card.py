@@ -181,7 +181,7 @@ def _loader(view: WindowView, y: Any, workers: int) -> DataLoader[Any]:
 
 
 def _busy(epoch: Epoch) -> float:
-    """Share of an epoch in which a kernel runs; all run in one queue, so their times add up."""
+    """Kernels' time over an epoch's time; above 1 where cuDNN runs several side by side."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         begun = time.perf_counter()
@@ -240,8 +240,9 @@ def render(found: list[Measured], precision: str, rounds: int, where: str) -> st
         *table(header, rows, align="ll"),
         "",
         "Ours records a step as a CUDA graph and plays it (`training/graphs.py`); one kernel at a "
-        "time is the same without. `Card computes` is the share of the time in which a kernel runs,"
-        " with torch.profiler. Determinism (`training.deterministic`, on by default) is beside "
+        "time is the same without. `Card computes` is kernels' time over the whole, with "
+        "torch.profiler; it passes 100% where cuDNN runs several kernels of a recurrent network "
+        "side by side. Determinism (`training.deterministic`, on by default) is beside "
         "whatever algorithm is quickest, both recorded.",
         "",
         *([f"Not measured before the run ended: {', '.join(lacking)}.", ""] if lacking else []),
