@@ -15,6 +15,7 @@ include: "rules/episodes.smk"
 include: "rules/windows.smk"
 include: "rules/training.smk"
 include: "rules/evaluation.smk"
+include: "rules/transfer.smk"
 include: "rules/robustness.smk"
 include: "rules/probes.smk"
 
@@ -44,6 +45,10 @@ rule all:
             "results/predictions/{split}/{model}.parquet", split=SPLITS, model=MODELS
         ),
         expand("results/eval/{split}/metrics.parquet", split=SPLITS),
+        expand(
+            "results/transfer/{split}/transfer.parquet",
+            split=SPLITS if config["transfer"]["run"] else [],
+        ),
         expand(
             "results/probes/{split}/probes.parquet",
             split=SPLITS if config["probes"] else [],

@@ -77,13 +77,18 @@ CODE = {
     "probes": [*LEARNING, "evaluation", "probes", "splits.py"],
     "perturb": [
         *("channels.py", "compiled.py", "schema.py", "seeds.py", "models/weights.py"),
-        *("windows", "episodes/telemetry.py", "evaluation", "robustness"),
+        *("splits.py", "windows", "episodes/telemetry.py", "evaluation", "robustness"),
     ],
     "repredict": [*LEARNING, "robustness"],
     "robustness": [
         *("channels.py", "markdown.py", "seeds.py", "models/weights.py", "evaluation"),
         *(f"report/{name}.py" for name in "blocks style svg".split()),
         "robustness",
+    ],
+    "transfer": [*LEARNING, "splits.py", "transfer/predict.py"],
+    "transferred": [
+        *("channels.py", "seeds.py", "models/weights.py", "evaluation"),
+        "transfer/table.py",
     ],
     "curves": ["channels.py", "report/curves.py"],
     **dict.fromkeys(
@@ -102,6 +107,10 @@ UNLEARNED = ["device", "rate_cache_hours", "tensorboard", "profile"]
 TRAINING = {k: v for k, v in config["training"].items() if k not in UNLEARNED}
 EXTRAS = [name for name in ("tensorboard", "profile") if config["training"][name]]
 
+# Who is trained with and without each host: gbt, and the best of the networks by val.
+NETWORKS = [name for name in config["models"] if name != "gbt"]
+LEARNERS = {"gbt": ["gbt"] if "gbt" in config["models"] else [], "network": NETWORKS}
+LEARNERS = {learner: names for learner, names in LEARNERS.items() if names}
 
 # What the report shows beside the evaluation, a file a split each.
 STAGES = {
@@ -110,6 +119,8 @@ STAGES = {
     "calibration": "results/eval/{split}/calibration.parquet",
     "reliability": "results/eval/{split}/reliability.parquet",
 }
+if config["transfer"]["run"]:
+    STAGES["transfer"] = "results/transfer/{split}/transfer.parquet"
 if config["probes"]:
     STAGES["probes"] = "results/probes/{split}/probes.parquet"
 if config["robustness"]["run"]:
@@ -122,6 +133,7 @@ wildcard_constraints:
     split=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     architecture="|".join(ARCHITECTURES),
     mode="|".join(config["modes"]),
+    learner="gbt|network",
 
 
 def code_of(rule):
@@ -152,7 +164,8 @@ def tuning(wildcards):
 
 def gpus(wildcards):
     """GPUs that a training takes: networks one, unless trainings run on the CPU."""
-    on_cpu = wildcards.architecture in ("gbt", "logistic", "threshold")
+    learner = wildcards.get("architecture") or wildcards.get("learner")
+    on_cpu = learner in ("gbt", "logistic", "threshold")
     return int(not on_cpu and may_use_gpu(config["training"]["device"]))
 
 

@@ -120,6 +120,26 @@ Row = dict[str, Any]
 Parts = dict[str, tuple[str, str | None]]
 
 
+def draw(episodes: pl.DataFrame, most: int) -> pl.DataFrame:
+    """At most so many episodes, as many of each host and profile as its share.
+
+    The same ones each time, by hash of their ids, whatever order they come in.
+
+    Args:
+        episodes: episode_id, host_id, profile.
+        most: episodes.
+
+    Returns:
+        The rows of those drawn, in the order given.
+    """
+    by_hash = [hashlib.sha256(name.encode()).hexdigest() for name in episodes["episode_id"]]
+    ranked = episodes.with_row_index("row").with_columns(pl.Series("hash", by_hash, pl.String))
+    within = pl.col("episode_id").cum_count().over("host_id", "profile", order_by="hash") - 0.5
+    place = within / pl.len().over("host_id", "profile")
+    drawn = ranked.with_columns(place=place).sort("place", "hash").head(most)
+    return drawn.sort("row").select(episodes.columns)
+
+
 def _by_host(rows: Sequence[Row], split: Mapping[str, Any]) -> Parts:
     """Train on some hosts, test on others."""
     parts: Parts = {}

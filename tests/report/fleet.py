@@ -12,16 +12,18 @@ import polars as pl
 from cis490.channels import PHASES
 from cis490.evaluation.calibrate import calibrate
 from cis490.evaluation.detection import detect
-from cis490.files import read_json, write_json, write_parquet
+from cis490.files import read_json, to_json, write_json, write_parquet
 from cis490.report.comparison import write_comparison
 from cis490.report.curves import write_curves
 from cis490.report.page import write_page
 from cis490.training.checkpoint import HISTORY_SCHEMA
+from cis490.transfer.predict import TRANSFER_SCHEMA
+from cis490.transfer.table import tabulate
 from tests.evaluation.world import World
 
 WINDOW = {"length_s": 10.0, "stride_s": 5.0}
 START_NS = 10**18
-STAGES = ("detection", "alarms", "calibration", "reliability")
+STAGES = ("transfer", "detection", "alarms", "calibration", "reliability")
 
 
 class Fleet(World):
@@ -74,7 +76,34 @@ class Fleet(World):
             reliability=self.table("reliability"),
             replicates=100,
         )
+        self._write_transfer()
         return self
+
+    def _write_transfer(self) -> None:
+        """In-host as skilled as on val, cross-host as on test."""
+        known = self.windows.unique("episode_id").select("episode_id", "host_id", "profile")
+        paths = []
+        for (architecture, mode), skill in self.skill.items():
+            if skill is None:
+                continue
+            both = skill if isinstance(skill, tuple) else (skill, 0.8 * skill)
+            sides = [
+                self._told(self.windows, [i, *architecture.encode(), *mode.encode()], 42, of)
+                .with_columns(side=pl.lit(side, TRANSFER_SCHEMA["side"]), fold=pl.lit(0, pl.Int32))
+                .join(known, on="episode_id")
+                for i, (side, of) in enumerate(zip(("in_host", "cross_host"), both, strict=True))
+            ]
+            entry = {"fold": 0, "status": "ok", "reason": None, "n_episodes": {"train": 20}}
+            told = {
+                **{"architecture": architecture, "mode": mode, "seed": "42", "split_sha256": "s"},
+                **{"n_drawn": "30", "n_usable": "30"},
+                **dict.fromkeys(("in_host", "cross_host"), to_json([entry])),
+            }
+            paths.append(self.path("transfer", self.name, f"{architecture}_{mode}.parquet"))
+            frame = pl.concat(sides).select(list(TRANSFER_SCHEMA))
+            write_parquet(paths[-1], frame, told)
+        split = self.path("splits", f"{self.name}.json")
+        tabulate(split_json=split, predictions=paths, replicates=100, out=self.table("transfer"))
 
     def table(self, stage: str) -> Path:
         return self.path("eval", self.name, f"{stage}.parquet")

@@ -124,7 +124,7 @@ def test_the_page_needs_no_network_and_is_whole(path: Path) -> None:
 
 def known(fleet: Fleet) -> set[tuple[str, ...]]:
     """Every figure with its interval in the tables, as any text may round it."""
-    names = ("metrics", "detection", "calibration")
+    names = ("metrics", "transfer", "detection", "calibration")
     rows = [row for name in names for row in pl.read_parquet(fleet.table(name)).to_dicts()]
     found = [(row["estimate"], row["low"], row["high"]) for row in rows]
     bins = pl.read_parquet(fleet.table("reliability"))
@@ -133,6 +133,8 @@ def known(fleet: Fleet) -> set[tuple[str, ...]]:
     pairs = pl.read_parquet(fleet.table("pairwise")).to_dicts()
     signed = [(row["diff"], row["low"], row["high"]) for row in pairs if row["low"] is not None]
     signed += [(-diff, -high, -low) for diff, low, high in signed]
+    changes = [row for row in rows if row["metric"].endswith("_change")]
+    signed += [(row["estimate"], row["low"], row["high"]) for row in changes]
     hows = (".3f", ".2f", ".1f")
     shown = {tuple(f"{value:{how}}" for value in triple) for triple in triples for how in hows}
     return shown | {tuple(f"{value:+.3f}" for value in triple) for triple in signed}

@@ -163,8 +163,8 @@ def test_each_window_is_predicted_once_by_a_model_that_did_not_see_its_episode(
 def test_what_only_a_memory_could_know_comes_out_at_chance(name, coded):
     cases = known_by_episode(coded=coded)
     leaking = np.arange(len(cases.y)) % 5  # windows of an episode on both sides: what must not be
-    assert accuracy(cases, predict_folds(maker(name), cases, leaking, name)[0]) > 0.9
-    honest, entries = predict_folds(maker(name), cases, by_episode(cases), name)
+    assert accuracy(cases, predict_folds(maker(name), cases, folds_of(leaking), name)[0]) > 0.9
+    honest, entries = predict_folds(maker(name), cases, folds_of(by_episode(cases)), name)
     assert len(honest) == len(cases.y)
     assert accuracy(cases, honest) < 0.2 + 4 * np.sqrt(0.2 * 0.8 / 60)
     assert [entry["fold"] for entry in entries] == [0, 1, 2, 3, 4]
@@ -189,7 +189,7 @@ def test_nothing_of_the_held_out_episodes_reaches_the_model(monkeypatch, name):
     other = Cases(cases.rows, X, np.where(held_out, 0, cases.y))
     seen = watched(monkeypatch)
     for each in (cases, other):
-        predict_folds(maker(name), each, fold, name)
+        predict_folds(maker(name), each, folds_of(fold), name)
     first, second = (seen[place]["model"].state()[1] for place in (0, 5))
     assert first.keys() == second.keys()
     for array in first:
@@ -201,7 +201,7 @@ def test_nothing_of_the_held_out_episodes_reaches_the_model(monkeypatch, name):
 def test_the_standardiser_is_that_of_a_folds_own_training_episodes(monkeypatch):
     cases = known_by_episode(coded=True, n_episodes=12)
     series, seen = cases.X.series, watched(monkeypatch)
-    predict_folds(maker("cnn"), cases, by_episode(cases), "cnn")
+    predict_folds(maker("cnn"), cases, folds_of(by_episode(cases)), "cnn")
     assert len(seen) == 5
     for fold in seen:
         own = np.unique(series.episode(fold["parts"]["train"].X.start))
@@ -216,7 +216,7 @@ def test_the_standardiser_is_that_of_a_folds_own_training_episodes(monkeypatch):
 def test_windows_move_where_they_are_learned_from_and_share_the_one_series(monkeypatch):
     cases = known_by_episode(coded=True, n_episodes=12)
     seen = watched(monkeypatch)
-    predict_folds(maker("cnn"), cases, by_episode(cases), "cnn")
+    predict_folds(maker("cnn"), cases, folds_of(by_episode(cases)), "cnn")
     for fold in seen:
         jitter = {part: of.X.jitter for part, of in fold["parts"].items()}
         assert jitter == {"train": 4, "val": 0, "held_out": 0}
@@ -401,7 +401,7 @@ def test_a_phase_that_a_fold_does_not_learn_is_legal():
     y = np.where(cases.y == 4, 0, cases.y)
     y[:4] = 4  # dormant in one episode alone
     cases = Cases(cases.rows, cases.X, y)
-    table, entries = predict_folds(maker("gbt"), cases, by_episode(cases), "gbt")
+    table, entries = predict_folds(maker("gbt"), cases, folds_of(by_episode(cases)), "gbt")
     assert {entry["status"] for entry in entries} == {"ok"}
     own = table.filter(episode_id="e000").select(f"p_{phase}" for phase in PHASES)
     assert own["p_dormant"].max() < 0.2

@@ -24,7 +24,8 @@ SETTINGS = {
     "batch": {"episodes": 16},
     "training": {"epochs": 2},
     "evaluation": {"replicates": 200},
-    # Half of a run's time; a test of their own turns them on.
+    # More than half of a run's time; a test of their own turns them on.
+    "transfer": {"run": False},
     "probes": False,
     "robustness": {"run": False},
 }

@@ -398,16 +398,20 @@ def test_snakemakes_own_report_can_be_made(run):
     assert "Macro F1 of every detector, realistic beside oracle" in report
 
 
-def test_probes_and_robustness_are_made_for_what_is_trained_and_stand_in_the_report(run):
-    run.settings(probes=True, robustness={"run": True, "episodes": 6})
+def test_transfer_probes_and_robustness_are_made_for_what_is_trained_and_stand_in_the_report(run):
+    run.settings(transfer={"run": True}, probes=True, robustness={"run": True, "episodes": 6})
     jobs = run.jobs()
     assert jobs == {
-        **dict.fromkeys(("probes", "perturb", "robustness", "report", "page"), 1),
+        **dict.fromkeys(("probes", "perturb", "robustness", "report", "page", "transferred"), 1),
         "repredict": 2,
+        "transfer": 2,
     }
     run.ok()
     assert len(pl.read_parquet(run.results / "probes/host/probes.parquet"))
     assert len(pl.read_parquet(run.results / "robustness/host/robustness.parquet"))
+    transfer = pl.read_parquet(run.results / "transfer/host/transfer.parquet")
+    assert set(transfer["part"]) == {"in_host", "cross_host"}
     page = (run.results / "report/index.html").read_text()
     assert "Robustness of split host" in page
+    assert "cross-host - in-host" in page
     assert run.jobs() == {}

@@ -253,6 +253,47 @@ class _Figure:
         }
 
 
+def change_row(
+    metric: str,
+    part: str,
+    f: int,
+    scores: Replicated,
+    before: Replicated,
+    entrant: Entrant,
+    origin: Provenance,
+) -> dict[str, Any]:
+    """How far figure f of an entrant is from what it was, paired on shared replicates.
+
+    Args:
+        metric: what the change is called.
+        part: as in metrics.parquet.
+        f: position of the figure in both.
+        scores, before: with the same figures of the same episodes; `scores` - `before` is told.
+        entrant: over all its seeds.
+        origin: of the split.
+    """
+    row, runs = scores.rows[f][0], list(entrant.runs)
+    diff = float((scores.estimates[f, runs] - before.estimates[f, runs]).mean())
+    drawn = [entrant.mean_over_seeds(each.replicates[f]) for each in (scores, before)]
+    interval = percentile_interval(drawn[0] - drawn[1]) if scores.resampled[f] else None
+    if interval and diff and interval[1] - interval[0] < NO_WIDTH:
+        interval = None
+    low, high = interval or (None, None)
+    return row._asdict() | {
+        "split": origin.split,
+        "model": entrant.model,
+        "mode": entrant.mode,
+        "seed": None,
+        "part": part,
+        "metric": metric,
+        "estimate": diff,
+        "low": low,
+        "high": high,
+        "n_valid_replicates": int(scores.n_valid[f]),
+        "signature": origin.signature(metric, "percentile" if interval else "none", entrant, row.n),
+    }
+
+
 def coverage_rows(
     part: str,
     entrant: Entrant,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import polars as pl
 
 from cis490.evaluation.baselines import MODE
@@ -21,13 +19,12 @@ from cis490.report.text import (
     p,
     yes,
 )
-
-CHAPTER: Final = "How the detectors compare"
+from cis490.report.transferred import CHAPTER, transferred
 
 
 def compared(results: Results) -> list[Section]:
     """All of a split in which something was scored."""
-    found = [_figures(results), _costs(results), _significance(results)]
+    found = [_figures(results), transferred(results), _costs(results), _significance(results)]
     return [*found, _seeds(results)] if _has_seeds(results) else found
 
 

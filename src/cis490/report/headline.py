@@ -13,6 +13,7 @@ from cis490.episodes.summary import downgraded_hosts
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
 from cis490.markdown import one_line
+from cis490.report import transferred
 from cis490.report.blocks import Block, Table
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
@@ -303,7 +304,7 @@ def headline_table(results: Results) -> list[Block]:
     ]
     header = ["baseline", f"{part}", *(["val"] * (part != "val")), "what it does"]
     align = "l" + "r" * (len(header) - 2) + "l"
-    return [about, models, Table(header, company, align)]
+    return [about, models, Table(header, company, align), *transferred.headline(results)]
 
 
 def _cell(results: Results, detector: Detector) -> str:

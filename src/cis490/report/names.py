@@ -15,6 +15,7 @@ def split_pictures(modes: Sequence[str]) -> list[str]:
     """The pictures of a split, in the order of the page; a name's first word is its kind."""
     return [
         "forest",
+        "transfer",
         "profiles",
         *(f"confusion_{mode}" for mode in modes),
         "since_infection",

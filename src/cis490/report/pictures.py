@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cis490.report import transferred
 from cis490.report.blocks import Block
 from cis490.report.card import phases
 from cis490.report.forest import forest
@@ -64,6 +65,7 @@ def draw_split(
     shown = pick(results, alarms, said[0], window) if alarms and said else {}
     found = {
         "forest": forest(results),
+        "transfer": transferred.picture(results),
         "profiles": profile_map(results),
         **{f"confusion_{mode}": confusion(results, mode) for mode in results.modes},
         "since_infection": recall_since_infection(results),

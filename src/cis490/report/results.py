@@ -22,7 +22,7 @@ from cis490.report.text import FEW_EPISODES
 from cis490.seeds import UNSTABLE
 
 # What stages beside the evaluation leave: tables in the columns of metrics.parquet, and others.
-TABLES: Final = ("detection", "calibration", "probes", "robustness")
+TABLES: Final = ("detection", "calibration", "transfer", "probes", "robustness")
 STAGES: Final = (*TABLES, "alarms", "reliability", "robustness_picture")
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from cis490 import files
+from cis490 import files, splits
 from cis490.episodes import telemetry
 from cis490.episodes.telemetry import TABLES
 from cis490.errors import FormatError
@@ -37,9 +37,7 @@ EPISODES_SCHEMA: Final = pl.Schema(
 
 
 def draw(split: pl.DataFrame, most: int) -> tuple[str | None, pl.DataFrame]:
-    """At most so many episodes of the part shown, as many of each host and profile as its share.
-
-    The same ones each time, by hash of their ids.
+    """At most so many episodes of the part shown (`splits.draw`), the same ones each time.
 
     Args:
         split: splits/<split>.parquet.
@@ -51,13 +49,7 @@ def draw(split: pl.DataFrame, most: int) -> tuple[str | None, pl.DataFrame]:
     """
     parts = set(split["part"].unique())
     part = next((part for part in SHOWN if part in parts), None)
-    shown = split.filter(part=part or "")
-    by_hash = [hashlib.sha256(name.encode()).hexdigest() for name in shown["episode_id"]]
-    ranked = shown.with_columns(pl.Series("hash", by_hash, pl.String)).sort("hash")
-    within = pl.col("episode_id").cum_count().over("host_id", "profile") - 0.5
-    place = within / pl.len().over("host_id", "profile")
-    drawn = ranked.with_columns(place=place).sort("place", "hash").head(most)
-    return part, drawn.select(split.columns).sort("episode_id")
+    return part, splits.draw(split.filter(part=part or ""), most).sort("episode_id")
 
 
 def rebuild(

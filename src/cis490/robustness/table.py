@@ -12,10 +12,9 @@ import polars as pl
 
 from cis490 import files
 from cis490.errors import FormatError
-from cis490.evaluation.bootstrap import percentile_interval
 from cis490.evaluation.breakdowns import Cell, Replicated, Scored, replicate
 from cis490.evaluation.families import NOT_MEASURABLE
-from cis490.evaluation.tables import NO_WIDTH, Entrant, Provenance, metric_rows, metrics_frame
+from cis490.evaluation.tables import Entrant, Provenance, change_row, metric_rows, metrics_frame
 from cis490.files import read_json, to_json
 from cis490.logs import logger
 from cis490.robustness.conditions import UNPERTURBED
@@ -159,40 +158,12 @@ def _rows(
         before = before or scores
         found = metric_rows(part, scores, [model.entrant for model in models], origin)
         for model in models if name != UNPERTURBED else ():
-            change = _change(part, scores, before, model.entrant, origin)
+            change = change_row(CHANGE, part, 0, scores, before, model.entrant, origin)
             found += [change, _moved(change, model, name, origin)]
         if name in untouched:
             found = [_unmeasured(row, origin, models) for row in found if row["seed"] is None]
         rows += found
     return rows
-
-
-def _change(
-    part: str, scores: Replicated, before: Replicated, entrant: Entrant, origin: Provenance
-) -> dict[str, Any]:
-    """Macro F1 under a condition less that before it, on shared replicates."""
-    runs = list(entrant.runs)
-    row, _ = scores.rows[0]
-    diff = float((scores.estimates[0, runs] - before.estimates[0, runs]).mean())
-    drawn = [entrant.mean_over_seeds(each.replicates[0]) for each in (scores, before)]
-    interval = percentile_interval(drawn[0] - drawn[1]) if scores.resampled[0] else None
-    if interval and diff and interval[1] - interval[0] < NO_WIDTH:
-        interval = None
-    low, high = interval or (None, None)
-    kind = "percentile" if interval else "none"
-    return row._asdict() | {
-        "split": origin.split,
-        "model": entrant.model,
-        "mode": entrant.mode,
-        "seed": None,
-        "part": part,
-        "metric": CHANGE,
-        "estimate": diff,
-        "low": low,
-        "high": high,
-        "n_valid_replicates": int(scores.n_valid[0]),
-        "signature": origin.signature(CHANGE, kind, entrant, row.n),
-    }
 
 
 def _moved(

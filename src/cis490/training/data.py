@@ -74,6 +74,7 @@ def load_split(
     tensors: Iterable[Path],
     jitter: bool = False,
     batch: str | None = None,
+    episodes: pl.Series | None = None,
 ) -> Cases:
     """Read the windows of `parts`, and of no other part, in an order that files do not decide.
 
@@ -86,6 +87,7 @@ def load_split(
         features, tensors: one file a batch, named after it; at least the batches of the parts.
         jitter: whether windows of the tensor shards may move by up to half a stride.
         batch: read only the windows of its episodes.
+        episodes: read only the windows of these, by episode_id.
 
     Raises:
         SchemaMismatch: a file was made under another schema.
@@ -94,6 +96,8 @@ def load_split(
     split = _of_parts(split_file, parts)
     if batch is not None:
         split = split.filter(batch=batch)
+    if episodes is not None:
+        split = split.filter(pl.col("episode_id").is_in(episodes.implode()))
     feature_files = _by_batch(split, features, "features")
     rows = _rows(feature_files, schema)
     X: np.ndarray | WindowView

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -87,7 +87,7 @@ def out_of_fold(
         raise FormatError(
             f"{model_file} is no {architecture} {mode} of this split's episodes: train it again"
         )
-    settings, made = _as_trained(trained, config, seed)
+    settings, made = as_trained(trained, config, seed)
     schema = Schema.from_dict(read_json(schema_file))
     columns = columns_of(mode, tabular=kind.tabular)
     cases = load_split(
@@ -110,7 +110,7 @@ def out_of_fold(
         return fit_filter(kind, settings, train, config)
 
     name = f"{architecture} {mode}"
-    table, folds = predict_folds(create, cases, fold.to_numpy(), name, follow)
+    table, folds = predict_folds(create, cases, folds_of(fold.to_numpy()), name, follow)
     metadata = {
         **{"kind": KIND, "version": str(VERSION), "architecture": architecture, "mode": mode},
         **{"seed": str(seed), "n_folds": str(n_folds)},
@@ -185,7 +185,7 @@ def folds_of(fold: np.ndarray) -> Iterator[Fold]:
 def predict_folds(
     create: Callable[[], Classifier],
     cases: Cases,
-    fold: np.ndarray,
+    folds: Iterable[Fold],
     name: str,
     follow: Callable[[Cases], PhaseFilter | None] = lambda _: None,
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
@@ -194,7 +194,7 @@ def predict_folds(
     Args:
         create: an untrained model, the same each time.
         cases: all that are learned from and predicted.
-        fold: (n_cases,) the fold of each, the same for all cases of an episode.
+        folds: of them all, or of some; no episode is on two sides of one.
         name: of the model, for messages.
         follow: the filter of a fold's training cases, if any.
 
@@ -205,7 +205,7 @@ def predict_folds(
         and others, val_macro_f1 being that on the fold that told when to stop.
     """
     frames, entries = [pl.DataFrame(schema=OUT_OF_FOLD_SCHEMA)], []
-    folds = list(folds_of(fold))
+    folds = list(folds)
     for place, each in enumerate(folds, start=1):
         parts = {
             "train": _cut(cases, each.train, moving=True),
@@ -261,10 +261,19 @@ def _size(parts: Mapping[str, Cases]) -> dict[str, dict[str, int]]:
     }
 
 
-def _as_trained(
+def as_trained(
     trained: Mapping[str, Any], config: Mapping[str, Any], seed: int
 ) -> tuple[FitSettings, dict[str, Any]]:
-    """Settings of a model, with what a search chose and what its training found for a seed."""
+    """Settings of a model, with what a search chose and what its training found for a seed.
+
+    Args:
+        trained: its model.json.
+        config: resolved settings.
+        seed: one of those it was trained with.
+
+    Returns:
+        The settings, and what the architecture is made with.
+    """
     tuned = trained["tuning"] and trained["tuning"]["parameters"]
     settings, made = settings_of(config, trained["architecture"], tuned)
     for entry in trained["seeds"]:

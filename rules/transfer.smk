@@ -1,0 +1,61 @@
+"""Transfer: what a detector loses on a machine it has never seen, for each host in turn.
+
+Needs: results/models, results/splits, results/features, results/tensors, results/schema.json.
+Makes: results/transfer, unless the setting `transfer.run` is false.
+"""
+
+
+rule transfer:
+    """Each host predicted by models that know other episodes of it, and by models that do not."""
+    input:
+        models=lambda wildcards: expand(
+            "results/models/{split}/{architecture}_{mode}/model.json",
+            split=wildcards.split,
+            architecture=LEARNERS[wildcards.learner],
+            mode=wildcards.mode,
+        ),
+        schema="results/schema.json",
+        split="results/splits/{split}.parquet",
+        features=of_batches("results/features/{batch}.parquet", "train", "test"),
+        tensors=of_batches("results/tensors/{batch}.safetensors", "train", "test"),
+    output:
+        predictions="results/transfer/{split}/{learner}_{mode}.parquet",
+    log:
+        "results/logs/transfer/{split}/{learner}_{mode}.log",
+    benchmark:
+        "results/benchmarks/transfer/{split}/{learner}_{mode}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    threads: config["training"]["threads"]
+    resources:
+        gpu=gpus,
+    params:  # all other settings make another model.json
+        folds=config["evaluation"]["folds"],
+        episodes=config["transfer"]["episodes"],
+        code=code_of("transfer"),
+    script:
+        "../workflow/scripts/transfer.py"
+
+
+rule transferred:
+    """In-host beside cross-host, on the same episodes."""
+    input:
+        split_json="results/splits/{split}.json",
+        predictions=expand(
+            "results/transfer/{{split}}/{learner}_{mode}.parquet",
+            learner=LEARNERS,
+            mode=config["modes"],
+        ),
+    output:
+        transfer="results/transfer/{split}/transfer.parquet",
+    log:
+        "results/logs/transferred/{split}.log",
+    benchmark:
+        "results/benchmarks/transferred/{split}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        replicates=config["evaluation"]["replicates"],
+        code=code_of("transferred"),
+    script:
+        "../workflow/scripts/transferred.py"

@@ -1,0 +1,186 @@
+"""Each host predicted twice: by models that know other episodes of it, and by models that do not.
+
+What a detector loses on a machine it has never seen is the difference of the two on the same
+episodes. A single test host cannot tell it: it may be harder than the others for everyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from cis490 import splits
+from cis490.channels import PHASES
+from cis490.errors import FormatError
+from cis490.files import read_json, read_parquet, to_compact_json, write_parquet
+from cis490.models.base import Classifier
+from cis490.models.registry import get_class
+from cis490.schema import Schema
+from cis490.training.checkpoint import read_description
+from cis490.training.data import Cases, columns_of, load_split
+from cis490.training.folds import (
+    OUT_OF_FOLD_SCHEMA,
+    Fold,
+    as_trained,
+    assign_folds,
+    folds_of,
+    predict_folds,
+)
+from cis490.training.phases import PhaseFilter
+from cis490.training.train import content_sha256, fit_filter
+
+KIND: Final = "cis490.transfer"
+VERSION: Final = 1
+
+# Whether the models that predict an episode know its host.
+IN_HOST: Final = "in_host"
+CROSS_HOST: Final = "cross_host"
+
+TRANSFER_SCHEMA: Final = pl.Schema(
+    {
+        **OUT_OF_FOLD_SCHEMA,
+        "side": pl.Enum([IN_HOST, CROSS_HOST]),
+        "host_id": pl.String(),
+        "profile": pl.String(),
+    }
+)
+_EPISODE: Final = ["episode_id", "host_id", "profile"]
+
+
+def transfer(
+    mode: str,
+    *,
+    model_files: Sequence[Path],
+    schema_file: Path,
+    split_file: Path,
+    features: Sequence[Path],
+    tensors: Sequence[Path],
+    config: Mapping[str, Any],
+    code: str,
+    out: Path,
+) -> None:
+    """Predict episodes of every host of a split by models that know the host, and that do not.
+
+    In-host: folds by episode over all hosts, as out of fold. Cross-host: hosts are held out, each
+    alone unless there are more than `evaluation.folds`, then in so many groups; the first fold by
+    episode of the other hosts tells when to stop. Each training uses the first seed, and settings,
+    learning rate and micro batch of the split's own model of the architecture: nothing is chosen
+    from what is found here. Episodes of test hosts are learned from, by these models alone.
+
+    Args:
+        mode: a name in `channels.MODES`.
+        model_files: model.json of the candidates, of which the best by val is taken (a tie goes to
+            the first name); those that failed are passed over.
+        schema_file: schema.json.
+        split_file: splits/<split>.parquet; at most `transfer.episodes` of its train, val and test
+            episodes are drawn (`splits.draw`).
+        features, tensors: a file for each batch of those parts.
+        config: resolved settings; `seeds`, `training`, `architectures`, `evaluation.folds` and
+            `transfer`.
+        code: hash of the code that decides what is learned.
+        out: Parquet; columns `TRANSFER_SCHEMA`, sorted by side, part, episode_id, window. Its
+            metadata are kind, version, architecture (empty: every candidate failed), mode, seed,
+            n_drawn and n_usable (episodes), sha256 of split and schema, code, and `in_host` and
+            `cross_host`, JSON: what `folds.predict_folds` tells.
+
+    Raises:
+        SchemaMismatch: a file was made under another schema than schema.json tells.
+        ConfigError: no such mode, no such device here, or no such option.
+        FormatError: a file is damaged, or a model is of another mode.
+    """
+    schema = Schema.from_dict(read_json(schema_file))
+    usable = read_parquet(split_file).filter(pl.col("part") != "excluded")
+    drawn = splits.draw(usable, config["transfer"]["episodes"])
+    trained = _best([read_description(path) for path in model_files], mode)
+    tables, told = [pl.DataFrame(schema=TRANSFER_SCHEMA)], {}
+    if trained is not None:
+        predicted = _both(trained, drawn, schema, split_file, features, tensors, config)
+        for side, table, entries in predicted:
+            known = table.join(drawn.select(_EPISODE), on="episode_id", maintain_order="left")
+            here = known.with_columns(side=pl.lit(side, TRANSFER_SCHEMA["side"]))
+            tables.append(here.select(list(TRANSFER_SCHEMA)))
+            told[side] = entries
+    metadata = {
+        **{"kind": KIND, "version": str(VERSION), "mode": mode, "seed": str(config["seeds"][0])},
+        "architecture": trained["architecture"] if trained else "",
+        **{"n_drawn": str(len(drawn)), "n_usable": str(len(usable))},
+        **{"split_sha256": content_sha256(split_file), "schema_sha256": schema.sha256},
+        "code": code,
+        **{side: to_compact_json(told.get(side, [])) for side in (IN_HOST, CROSS_HOST)},
+    }
+    write_parquet(out, pl.concat(tables), metadata)
+
+
+def _best(models: Sequence[dict[str, Any]], mode: str) -> dict[str, Any] | None:
+    """The model with the best mean over seeds on val; None if all failed or there is no val."""
+    if other := {model["mode"] for model in models} - {mode}:
+        raise FormatError(f"models of mode {', '.join(sorted(other))} where {mode} is asked for")
+    good = [model for model in models if model["val_macro_f1"]["mean"] is not None]
+    rank = [(-model["val_macro_f1"]["mean"], model["architecture"]) for model in good]
+    return good[rank.index(min(rank))] if good else None
+
+
+def _both(
+    trained: Mapping[str, Any],
+    drawn: pl.DataFrame,
+    schema: Schema,
+    split_file: Path,
+    features: Sequence[Path],
+    tensors: Sequence[Path],
+    config: Mapping[str, Any],
+) -> Iterator[tuple[str, pl.DataFrame, list[dict[str, Any]]]]:
+    """Predictions of each side, in `OUT_OF_FOLD_SCHEMA`, and what became of its trainings."""
+    architecture, mode, seed = trained["architecture"], trained["mode"], config["seeds"][0]
+    kind = get_class(architecture)
+    settings, made = as_trained(trained, config, seed)
+    columns = columns_of(mode, tabular=kind.tabular)
+    cases = load_split(
+        split_file,
+        ("train", "val", "test"),
+        schema=schema,
+        mode=mode,
+        tabular=kind.tabular,
+        features=features,
+        tensors=tensors,
+        jitter=True,
+        episodes=drawn["episode_id"],
+    )
+    n_folds = config["evaluation"]["folds"]
+    dealt = drawn.select(_EPISODE).join(assign_folds(drawn, n_folds), on="episode_id")
+    of = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")
+    fold, host = of["fold"].to_numpy(), of["host_id"].to_numpy()
+
+    def create() -> Classifier:
+        return kind(len(PHASES), seed=seed, settings=settings, columns=columns, **made)
+
+    def follow(train: Cases) -> PhaseFilter | None:
+        return fit_filter(kind, settings, train, config)
+
+    for side, each in (
+        (IN_HOST, list(folds_of(fold))),
+        (CROSS_HOST, list(hosts_held_out(host, fold, n_folds))),
+    ):
+        name = f"{architecture} {mode}, {side.replace('_', '-')}"
+        yield side, *predict_folds(create, cases, each, name, follow)
+
+
+def hosts_held_out(host: np.ndarray, fold: np.ndarray, most: int) -> Iterator[Fold]:
+    """Hosts held out, each alone or in at most so many groups, dealt in the order of their names.
+
+    Args:
+        host: (n_cases,) the host of each case.
+        fold: (n_cases,) the fold by episode of each; the lowest tells when to stop.
+        most: groups.
+
+    Yields:
+        Nothing of a single host.
+    """
+    names, of = np.unique(host, return_inverse=True)
+    group, val = of % most, fold == fold.min(initial=0)
+    for number in range(min(len(names), most) if len(names) > 1 else 0):
+        held_out = group == number
+        yield Fold(number, ~held_out & ~val, ~held_out & val, held_out)

@@ -1,0 +1,125 @@
+"""Each host is predicted by models that know it and by models that do not, and by no other."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cis490 import files
+from cis490.config import resolve
+from cis490.errors import FormatError
+from cis490.training import folds
+from cis490.training.checkpoint import read_description
+from cis490.transfer import predict
+from cis490.transfer.predict import TRANSFER_SCHEMA, hosts_held_out, transfer
+from tests.training.world import World
+
+FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 0.001}
+
+
+def predicted(world, *models, mode="realistic", episodes=100):
+    out = world.root / "transfer.parquet"
+    transfer(
+        mode,
+        model_files=[folder / "model.json" for folder in models],
+        schema_file=world.root / "schema.json",
+        split_file=world.root / "split.parquet",
+        features=world.features,
+        tensors=world.tensors,
+        config=resolve(
+            {
+                "seeds": [42],
+                "training": FAST,
+                "evaluation": {"folds": 3},
+                "transfer": {"episodes": episodes},
+            }
+        ),
+        code="code",
+        out=out,
+    )
+    return pl.read_parquet(out), files.read_parquet_metadata(out)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("transfer"))
+
+
+@pytest.mark.parametrize("name", ["gbt", "mlp", "cnn"])
+def test_each_usable_episode_is_predicted_on_both_sides_and_no_excluded_one(world, name):
+    table, told = predicted(world, world.train(name))
+    assert table.schema == TRANSFER_SCHEMA
+    split = pl.read_parquet(world.root / "split.parquet")
+    usable = set(split.filter(pl.col("part") != "excluded")["episode_id"])
+    for side in ("in_host", "cross_host"):
+        rows = table.filter(side=side)
+        assert set(rows["episode_id"]) == usable
+        assert not rows.select("episode_id", "window").is_duplicated().any()
+    assert (told["architecture"], told["n_drawn"], told["n_usable"]) == (name, "9", "9")
+    assert table.sort("side", "part", "episode_id", "window").equals(table)
+
+
+def test_no_model_of_a_host_never_seen_learned_from_it_or_stopped_by_it(world, monkeypatch):
+    seen = []
+    original = folds._predict_fold
+
+    def watched(model, parts, name, follows):
+        seen.append({part: set(of.rows["episode_id"]) for part, of in parts.items()})
+        return original(model, parts, name, follows)
+
+    monkeypatch.setattr(folds, "_predict_fold", watched)
+    predicted(world, world.train("gbt"))
+    inside, across = seen[:3], seen[3:]
+    assert len(across) == 2
+    for parts in across:
+        host = {name[:5] for name in parts["held_out"]}
+        assert len(host) == 1
+        assert {name[:5] for name in parts["train"] | parts["val"]}.isdisjoint(host)
+        assert parts["train"]
+        assert parts["val"]
+    for parts in inside:
+        assert {name[:5] for name in parts["train"]} >= {name[:5] for name in parts["held_out"]}
+        assert parts["held_out"].isdisjoint(parts["train"] | parts["val"])
+
+
+def test_the_best_by_val_is_taken_and_what_failed_is_passed_over(world, monkeypatch):
+    gbt, mlp = world.train("gbt"), world.train("mlp")
+    on_val = {"gbt": None, "mlp": 0.3}
+
+    def described(path):
+        description = read_description(path)
+        mean = on_val[description["architecture"]]
+        return description | {"val_macro_f1": description["val_macro_f1"] | {"mean": mean}}
+
+    monkeypatch.setattr(predict, "read_description", described)
+    assert predicted(world, gbt, mlp)[1]["architecture"] == "mlp"
+    on_val["gbt"] = 0.3  # a tie goes to the first name
+    assert predicted(world, mlp, gbt)[1]["architecture"] == "gbt"
+    on_val["gbt"] = None
+    table, told = predicted(world, gbt)
+    assert (len(table), told["architecture"], told["in_host"]) == (0, "", "[]")
+
+
+def test_models_of_another_mode_are_refused(world):
+    with pytest.raises(FormatError, match="mode oracle where realistic"):
+        predicted(world, world.train("gbt", "oracle"))
+
+
+def test_no_more_episodes_are_drawn_than_asked_for(world):
+    table, told = predicted(world, world.train("gbt"), episodes=6)
+    assert (told["n_drawn"], told["n_usable"]) == ("6", "9")
+    assert table["episode_id"].n_unique() == 6
+    assert len(json.loads(told["cross_host"])) == 2
+
+
+def test_many_hosts_are_held_out_in_groups_and_one_host_not_at_all():
+    host = np.repeat([f"h{i}" for i in range(7)], 4)
+    fold = np.tile([0, 1, 2, 1], 7)
+    found = list(hosts_held_out(host, fold, 3))
+    held = [set(host[each.held_out]) for each in found]
+    assert held == [{"h0", "h3", "h6"}, {"h1", "h4"}, {"h2", "h5"}]
+    for each in found:
+        assert (each.train.astype(int) + each.val + each.held_out == 1).all()
+        assert set(fold[each.val]) == {0}
+    assert list(hosts_held_out(np.repeat("h", 4), fold[:4], 3)) == []

@@ -1,0 +1,20 @@
+"""Predict each host by models that know other episodes of it, and by models that do not."""
+
+from cis490.logs import job
+
+with job(snakemake.log[0]):
+    from pathlib import Path
+
+    from cis490.transfer.predict import transfer
+
+    transfer(
+        snakemake.wildcards.mode,
+        model_files=[Path(path) for path in snakemake.input.models],
+        schema_file=Path(snakemake.input.schema),
+        split_file=Path(snakemake.input.split),
+        features=[Path(path) for path in snakemake.input.features],
+        tensors=[Path(path) for path in snakemake.input.tensors],
+        config=snakemake.config,
+        code=snakemake.params.code,
+        out=Path(snakemake.output.predictions),
+    )
