@@ -45,25 +45,30 @@ rule perturb:
 
 
 rule repredict:
-    """What each seed of a model says of the perturbed windows."""
+    """What each seed of each model of a split says of the perturbed windows.
+
+    One job: the windows are few, and to start a job a model would take longer than to predict.
+    """
     input:
-        model="results/models/{split}/{architecture}_{mode}/model.json",
-        weights="results/models/{split}/{architecture}_{mode}/weights.safetensors",
+        models=expand("results/models/{{split}}/{model}/model.json", model=MODELS),
+        weights=expand(
+            "results/models/{{split}}/{model}/weights.safetensors", model=MODELS
+        ),
         schema="results/schema.json",
         episodes="results/perturbed/{split}/episodes.parquet",
         features=rules.perturb.output.features,
         tensors=rules.perturb.output.tensors,
     output:
-        repredicted="results/robustness/{split}/{architecture}_{mode}.parquet",
+        repredicted=expand("results/robustness/{{split}}/{model}.parquet", model=MODELS),
     log:
-        "results/logs/repredict/{split}/{architecture}_{mode}.log",
+        "results/logs/repredict/{split}.log",
     benchmark:
-        "results/benchmarks/repredict/{split}/{architecture}_{mode}.tsv"
+        "results/benchmarks/repredict/{split}.tsv"
     conda:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
     resources:
-        gpu=gpus,
+        gpu=int(bool(NETWORKS) and may_use_gpu(config["training"]["device"])),
     params:
         code=code_of("repredict"),
     script:
@@ -75,7 +80,7 @@ rule robustness:
     input:
         split_json="results/splits/{split}.json",
         episodes="results/perturbed/{split}/episodes.parquet",
-        repredicted=expand("results/robustness/{{split}}/{model}.parquet", model=MODELS),
+        repredicted=rules.repredict.output.repredicted,
         metrics="results/eval/{split}/metrics.parquet",
     output:
         robustness="results/robustness/{split}/robustness.parquet",
