@@ -110,7 +110,13 @@ EXTRAS = [name for name in ("tensorboard", "profile") if config["training"][name
 # Who is trained with and without each host: gbt, and the best of the networks by val.
 NETWORKS = [name for name in config["models"] if name != "gbt"]
 LEARNERS = {"gbt": ["gbt"] if "gbt" in config["models"] else [], "network": NETWORKS}
-LEARNERS = {learner: names for learner, names in LEARNERS.items() if names}
+# Networks take long on a CPU: only in the first mode, which is the one that counts.
+TRANSFERRED = [
+    f"{learner}_{mode}"
+    for learner, names in LEARNERS.items()
+    for mode in (config["modes"] if learner == "gbt" else config["modes"][:1])
+    if names
+]
 
 # What the report shows beside the evaluation, a file a split each.
 STAGES = {
@@ -160,6 +166,16 @@ def tuning(wildcards):
         return []
     model = f"{wildcards.architecture}_{wildcards.mode}"
     return f"results/tuning/{wildcards.split}/{model}.json"
+
+
+def rivals(wildcards):
+    """The networks of a mode, of which only the best is predicted out of fold; none if all are."""
+    some = config["evaluation"]["out_of_fold"] == "best"
+    names = NETWORKS if some and wildcards.architecture in NETWORKS else []
+    return [
+        f"results/models/{wildcards.split}/{name}_{wildcards.mode}/model.json"
+        for name in names
+    ]
 
 
 def gpus(wildcards):

@@ -74,6 +74,7 @@ rule out_of_fold:
         schema="results/schema.json",
         fit="results/splits/fit/{split}.parquet",
         model="results/models/{split}/{architecture}_{mode}/model.json",
+        rivals=rivals,
         features=of_batches("results/features/{batch}.parquet", "train"),
         tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
     output:

@@ -42,9 +42,7 @@ rule transferred:
     input:
         split_json="results/splits/{split}.json",
         predictions=expand(
-            "results/transfer/{{split}}/{learner}_{mode}.parquet",
-            learner=LEARNERS,
-            mode=config["modes"],
+            "results/transfer/{{split}}/{model}.parquet", model=TRANSFERRED
         ),
     output:
         transfer="results/transfer/{split}/transfer.parquet",

@@ -1,6 +1,7 @@
 """Out-of-fold predictions: no model may know an episode that it predicts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cis490.models.base import FitSettings
 from cis490.models.preprocess import Standardiser
 from cis490.models.views import CodedSeries, WindowView
 from cis490.training import folds
+from cis490.training.checkpoint import read_description
 from cis490.training.data import Cases, load_split
 from cis490.training.folds import (
     KIND,
@@ -26,6 +28,7 @@ from cis490.training.folds import (
     predict_folds,
 )
 from cis490.training.phases import PhaseFilter
+from cis490.training.summary import best_by_val
 from cis490.training.train import content_sha256
 from cis490.training.tuned import KIND as TUNING
 from cis490.windows.codes import LEAST, decode
@@ -39,7 +42,9 @@ def settings_of_a_test(n_folds=3, **training):
     return {"seeds": [42], "training": quick | training, "evaluation": {"folds": n_folds}}
 
 
-def predicted(world: World, name: str, folder: Path | None = None, **settings) -> Path:
+def predicted(
+    world: World, name: str, folder: Path | None = None, rivals: Sequence[Path] = (), **settings
+) -> Path:
     """Train a model on the whole unless there is one, and predict out of fold."""
     out = world.root / f"oof/{name}_realistic.parquet"
     config = settings_of_a_test(**settings)
@@ -55,6 +60,7 @@ def predicted(world: World, name: str, folder: Path | None = None, **settings) -
         config=resolve(config),
         code="code",
         out=out,
+        rivals=rivals,
     )
     return out
 
@@ -458,3 +464,38 @@ def test_a_model_of_other_episodes_is_refused(world):
 def test_fewer_than_three_folds_cannot_be_asked_for():
     with pytest.raises(ConfigError, match=r"evaluation\.folds"):
         resolve({"evaluation": {"folds": 2}})
+
+
+def test_of_rivals_only_the_best_by_val_is_predicted_and_the_others_say_why(tmp_path, monkeypatch):
+    world = World(tmp_path)
+    paths = {name: world.train(name) / "model.json" for name in ("mlp", "cnn")}
+    on_val = {"mlp": 0.4, "cnn": 0.6}
+
+    def described(path):
+        description = read_description(path)
+        mean = on_val[description["architecture"]]
+        return description | {"val_macro_f1": description["val_macro_f1"] | {"mean": mean}}
+
+    monkeypatch.setattr(folds, "read_description", described)
+    found = {
+        name: predicted(world, name, path.parent, rivals=list(paths.values()))
+        for name, path in paths.items()
+    }
+    assert len(pl.read_parquet(found["cnn"]))
+    assert told(found["cnn"])[0]["reason"] == ""
+    assert pl.read_parquet(found["mlp"]).schema == OUT_OF_FOLD_SCHEMA
+    assert pl.read_parquet(found["mlp"]).is_empty()
+    assert told(found["mlp"])[0]["reason"].startswith("cnn is better on val")
+    on_val.update(mlp=None, cnn=None)  # none to choose: each is predicted
+    assert len(
+        pl.read_parquet(predicted(world, "mlp", paths["mlp"].parent, rivals=[*paths.values()]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("on_val", "best"),
+    [({"mlp": 0.5, "cnn": 0.5}, "cnn"), ({"mlp": None, "cnn": 0.1}, "cnn"), ({"mlp": None}, None)],
+)
+def test_the_best_by_val_is_the_first_name_of_equals_and_never_one_that_failed(on_val, best):
+    models = [{"architecture": name, "val_macro_f1": {"mean": f1}} for name, f1 in on_val.items()]
+    assert best_by_val(models) == best

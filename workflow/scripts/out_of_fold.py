@@ -18,4 +18,5 @@ with job(snakemake.log[0]):
         config=snakemake.config,
         code=snakemake.params.code,
         out=Path(snakemake.output.predictions),
+        rivals=[Path(path) for path in snakemake.input.rivals],
     )

@@ -9,7 +9,7 @@ from cis490.report.blocks import Block, Section, Table
 from cis490.report.headline import sample
 from cis490.report.reliability import bins_of
 from cis490.report.results import Results
-from cis490.report.text import NOTHING, interval
+from cis490.report.text import NOTHING, grouped, interval
 
 CHAPTER: Final = "How far a probability can be believed"
 
@@ -62,14 +62,15 @@ def _calibration(results: Results) -> Section:
         "sure. ECE: 15 bins of confidence; Brier score: summed over phases.",
         Table(header, rows, align="ll"),
     ]
-    reasons = {
-        f"{detector}: {reason}"
+    reasons = [
+        (detector, reason)
         for detector in results.company
         for what, reason in results.unmeasured(detector).items()
         if what.startswith("temperature")
-    }
+    ]
     if reasons:
-        blocks.append(f"No temperature, or no interval of it: {'; '.join(sorted(reasons))}.")
+        words = "; ".join(f"{who}: {reason}" for who, reason in grouped(reasons))
+        blocks.append(f"No temperature, or no interval of it: {words}.")
     return Section(CHAPTER, "Calibration", blocks)
 
 
@@ -96,12 +97,13 @@ def _sets(results: Results) -> Section:
     best = results.leader
     if best and (words := told.get("exchangeability", {}).get("_".join(best))):
         blocks.append(f"{best}: {words}")
-    reasons = {
-        f"{detector}: {reason}"
+    reasons = [
+        (detector, reason)
         for detector in results.company
         for what, reason in results.unmeasured(detector).items()
         if what in ("conformal", "in_distribution")
-    }
+    ]
     if reasons:
-        blocks.append(f"Not measurable: {'; '.join(sorted(reasons))}.")
+        words = "; ".join(f"{who}: {reason}" for who, reason in grouped(reasons))
+        blocks.append(f"Not measurable: {words}.")
     return Section(CHAPTER, "Prediction sets", blocks)

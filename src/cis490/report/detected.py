@@ -16,6 +16,7 @@ from cis490.report.text import (
     NOTHING,
     count,
     delay,
+    grouped,
     hourly,
     interval,
     listing,
@@ -93,11 +94,8 @@ def _alarms(results: Results) -> Section:
             "Delay: seconds from the infection to the end of the first window in which an alarm "
             "stands, over all infections; **missed** where so many have none."
         )
-    blocks += [
-        f"No alarms of {each}: {reason}."
-        for each in results.company
-        if (reason := results.threshold(each).get("reason"))
-    ]
+    reasons = [(each, results.threshold(each).get("reason")) for each in results.company]
+    blocks += [f"No alarms of {who}: {reason}." for who, reason in grouped(reasons)]
     return Section(CHAPTER, "Alarms", blocks)
 
 

@@ -84,6 +84,15 @@ def listing(names: Sequence[str], nothing: str = "none") -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def grouped(reasons: Sequence[tuple[Any, str | None]]) -> list[tuple[str, str]]:
+    """Who shares a reason, and the reason; those without one are left out."""
+    who: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        if reason:
+            who.setdefault(reason, []).append(str(name))
+    return [(listing(names), reason) for reason, names in who.items()]
+
+
 def profiles(names: Sequence[str], nothing: str = "none") -> str:
     """Profiles by name, the controls in words."""
     return listing([CONTROLS if name == CONTROL else name for name in names], nothing)

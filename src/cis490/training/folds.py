@@ -33,6 +33,7 @@ from cis490.training.progress import Progress
 from cis490.training.provenance import data_sha256
 from cis490.training.run import Run
 from cis490.training.settings import settings_of
+from cis490.training.summary import best_by_val
 from cis490.training.train import content_sha256, fit_filter, prepare, train_seed
 
 KIND: Final = "cis490.out_of_fold"
@@ -40,6 +41,7 @@ VERSION: Final = 1
 
 OUT_OF_FOLD_SCHEMA: Final = pl.Schema({**PREDICTIONS_SCHEMA, "fold": pl.Int32()})
 
+ALL: Final = "`evaluation.out_of_fold: all`"
 _SAME: Final = ("architecture", "mode", "fit_sha256")  # of model.json
 # What a training finds out before it begins, and the trainings of the folds take from it.
 _FOUND: Final = ("learning_rate", "micro_batch")
@@ -57,6 +59,7 @@ def out_of_fold(
     config: Mapping[str, Any],
     code: str,
     out: Path,
+    rivals: Sequence[Path] = (),
 ) -> None:
     """Predict every train and val window of a split with a model that did not see its episode.
 
@@ -74,6 +77,8 @@ def out_of_fold(
             are kind, version, architecture, mode, seed, n_folds (as asked for), settings, the
             sha256 of fit, data, schema and code, `reason` (why there is no row; else empty), and
             `folds`, JSON: what `predict_folds` tells.
+        rivals: model.json of the architectures of which only the best by val is predicted, this one
+            among them; the others get no row, and a reason. Nothing: this one is predicted.
 
     Raises:
         SchemaMismatch: a file was made under another schema than schema.json tells.
@@ -89,28 +94,34 @@ def out_of_fold(
         )
     settings, made = as_trained(trained, config, seed)
     schema = Schema.from_dict(read_json(schema_file))
-    columns = columns_of(mode, tabular=kind.tabular)
-    cases = load_split(
-        fit_file,
-        ("train", "val"),
-        schema=schema,
-        mode=mode,
-        tabular=kind.tabular,
-        features=features,
-        tensors=tensors,
-        jitter=True,
-    )
-    dealt = assign_folds(read_parquet(fit_file), n_folds)
-    fold = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")["fold"]
+    best = best_by_val([read_description(path) for path in rivals]) or architecture
+    if best == architecture:
+        cases = load_split(
+            fit_file,
+            ("train", "val"),
+            schema=schema,
+            mode=mode,
+            tabular=kind.tabular,
+            features=features,
+            tensors=tensors,
+            jitter=True,
+        )
+        dealt = assign_folds(read_parquet(fit_file), n_folds)
+        fold = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")["fold"]
+        columns = columns_of(mode, tabular=kind.tabular)
 
-    def create() -> Classifier:
-        return kind(len(PHASES), seed=seed, settings=settings, columns=columns, **made)
+        def create() -> Classifier:
+            return kind(len(PHASES), seed=seed, settings=settings, columns=columns, **made)
 
-    def follow(train: Cases) -> PhaseFilter | None:
-        return fit_filter(kind, settings, train, config)
+        def follow(train: Cases) -> PhaseFilter | None:
+            return fit_filter(kind, settings, train, config)
 
-    name = f"{architecture} {mode}"
-    table, folds = predict_folds(create, cases, folds_of(fold.to_numpy()), name, follow)
+        name = f"{architecture} {mode}"
+        table, folds = predict_folds(create, cases, folds_of(fold.to_numpy()), name, follow)
+        reason, data = "" if len(table) else _why_nothing(folds), data_sha256(cases)
+    else:
+        table, folds, data = pl.DataFrame(schema=OUT_OF_FOLD_SCHEMA), [], ""
+        reason = f"{best} is better on val ({ALL} predicts every network)"
     metadata = {
         **{"kind": KIND, "version": str(VERSION), "architecture": architecture, "mode": mode},
         **{"seed": str(seed), "n_folds": str(n_folds)},
@@ -118,10 +129,10 @@ def out_of_fold(
             {k: v for k, v in asdict(settings).items() if k != "device"} | made
         ),
         "fit_sha256": fit_sha256,
-        "data_sha256": data_sha256(cases),
+        "data_sha256": data,
         "schema_sha256": schema.sha256,
         "code": code,
-        "reason": "" if len(table) else _why_nothing(folds),
+        "reason": reason,
         "folds": to_compact_json(folds),
     }
     write_parquet(out, table, metadata)

@@ -31,6 +31,7 @@ from cis490.training.folds import (
     predict_folds,
 )
 from cis490.training.phases import PhaseFilter
+from cis490.training.summary import best_by_val
 from cis490.training.train import content_sha256, fit_filter
 
 KIND: Final = "cis490.transfer"
@@ -116,12 +117,11 @@ def transfer(
 
 
 def _best(models: Sequence[dict[str, Any]], mode: str) -> dict[str, Any] | None:
-    """The model with the best mean over seeds on val; None if all failed or there is no val."""
+    """The best by val; None if all failed or there is no val."""
     if other := {model["mode"] for model in models} - {mode}:
         raise FormatError(f"models of mode {', '.join(sorted(other))} where {mode} is asked for")
-    good = [model for model in models if model["val_macro_f1"]["mean"] is not None]
-    rank = [(-model["val_macro_f1"]["mean"], model["architecture"]) for model in good]
-    return good[rank.index(min(rank))] if good else None
+    best = best_by_val(models)
+    return next((model for model in models if model["architecture"] == best), None)
 
 
 def _both(
