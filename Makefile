@@ -20,8 +20,9 @@ run: setup ## set up, run the workflow on the sample store, show the report's fi
 	PATH="$(abspath $(BIN)):$$PATH" $(SMK) --cores $(CORES) --resources gpu=1
 	@$(BIN)/cis490 report
 
+# Side by side, in pieces as they stand, so that what a file sets up is mostly set up once.
 test: setup-dev ## set up and run all tests
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n $(CORES) --maxprocesses 8 --dist worksteal
 
 test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones, 200 trainings and rates
 	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py \
