@@ -95,7 +95,12 @@ class Fleet(World):
             ]
             entry = {"fold": 0, "status": "ok", "reason": None, "n_episodes": {"train": 20}}
             told = {
-                **{"architecture": architecture, "mode": mode, "seed": "42", "split_sha256": "s"},
+                **{
+                    "architecture": architecture,
+                    "mode": mode,
+                    "seed": "42",
+                    "episodes_sha256": "s",
+                },
                 **{"n_drawn": "30", "n_usable": "30"},
                 **dict.fromkeys(("in_host", "cross_host"), to_json([entry])),
             }

@@ -42,7 +42,9 @@ class World:
             ]
         columns = ["episode_id", "host_id", "profile", "part", "batch"]
         split = pl.DataFrame(rows, columns, orient="row")
-        files.write_parquet(root / "split.parquet", split)
+        # As a split has it, and a fit has not: a column of lists.
+        known = split.with_columns(background=pl.Series([["idle"], None]).gather([0] * len(split)))
+        files.write_parquet(root / "split.parquet", known)
         files.write_parquet(
             root / "fit.parquet", split.filter(pl.col("part").is_in(["train", "val"]))
         )

@@ -37,7 +37,7 @@ def written(tmp_path, sides, *, name="gbt_realistic", split="s", entries=(OK,)):
     architecture, mode = name.rsplit("_", 1)
     path = tmp_path / f"{name}.parquet"
     told = {
-        **{"architecture": architecture, "mode": mode, "seed": "42", "split_sha256": split},
+        **{"architecture": architecture, "mode": mode, "seed": "42", "episodes_sha256": split},
         **{"n_drawn": "16", "n_usable": "20"},
         **dict.fromkeys(("in_host", "cross_host"), json.dumps(list(entries))),
     }
@@ -122,7 +122,7 @@ def test_what_failed_is_told_and_nothing_at_all_is_an_empty_table(tmp_path):
     assert (len(rows), told["n_scored"]) == (0, "0")
 
 
-def test_predictions_of_another_split_are_refused(tmp_path):
+def test_predictions_of_other_episodes_are_refused(tmp_path):
     paths = [written(tmp_path, BOTH), written(tmp_path, BOTH, name="cnn_oracle", split="t")]
-    with pytest.raises(FormatError, match="not of the split"):
+    with pytest.raises(FormatError, match="not of the episodes"):
         table(tmp_path, *paths)

@@ -6,6 +6,7 @@ episodes. A single test host cannot tell it: it may be harder than the others fo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,7 @@ from cis490.training.folds import (
 )
 from cis490.training.phases import PhaseFilter
 from cis490.training.summary import best_by_val
-from cis490.training.train import content_sha256, fit_filter
+from cis490.training.train import fit_filter
 
 KIND: Final = "cis490.transfer"
 VERSION: Final = 1
@@ -85,7 +86,7 @@ def transfer(
         code: hash of the code that decides what is learned.
         out: Parquet; columns `TRANSFER_SCHEMA`, sorted by side, part, episode_id, window. Its
             metadata are kind, version, architecture (empty: every candidate failed), mode, seed,
-            n_drawn and n_usable (episodes), sha256 of split and schema, code, and `in_host` and
+            n_drawn and n_usable (episodes), sha256 of the episodes drawn and the schema, code, and `in_host` and
             `cross_host`, JSON: what `folds.predict_folds` tells.
 
     Raises:
@@ -109,8 +110,8 @@ def transfer(
         **{"kind": KIND, "version": str(VERSION), "mode": mode, "seed": str(config["seeds"][0])},
         "architecture": trained["architecture"] if trained else "",
         **{"n_drawn": str(len(drawn)), "n_usable": str(len(usable))},
-        **{"split_sha256": content_sha256(split_file), "schema_sha256": schema.sha256},
-        "code": code,
+        "episodes_sha256": hashlib.sha256(drawn.select(_EPISODE).write_csv().encode()).hexdigest(),
+        **{"schema_sha256": schema.sha256, "code": code},
         **{side: to_compact_json(told.get(side, [])) for side in (IN_HOST, CROSS_HOST)},
     }
     write_parquet(out, pl.concat(tables), metadata)

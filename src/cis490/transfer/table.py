@@ -41,12 +41,14 @@ def tabulate(*, split_json: Path, predictions: Sequence[Path], replicates: int, 
             episodes learned from, least and most) and `failed` (by model why a training failed).
 
     Raises:
-        FormatError: predictions are of different splits.
+        FormatError: predictions are of different episodes.
     """
     split = read_json(split_json)
     models = [_read(path) for path in sorted(predictions)]
-    if len({told["split_sha256"] for _, told in models}) > 1:
-        raise FormatError(f"{predictions[0]} is not of the split of the others: run it again")
+    if len({told["episodes_sha256"] for _, told in models}) > 1:
+        raise FormatError(
+            f"{predictions[0]} is not of the episodes of the others: run the workflow again"
+        )
     shown = [(frame, told) for frame, told in models if len(frame)]
     entrants = [
         Entrant(told["architecture"], told["mode"], (int(told["seed"]),), (run,))
