@@ -86,8 +86,8 @@ def transfer(
         code: hash of the code that decides what is learned.
         out: Parquet; columns `TRANSFER_SCHEMA`, sorted by side, part, episode_id, window. Its
             metadata are kind, version, architecture (empty: every candidate failed), mode, seed,
-            n_drawn and n_usable (episodes), sha256 of the episodes drawn and the schema, code, and `in_host` and
-            `cross_host`, JSON: what `folds.predict_folds` tells.
+            n_drawn and n_usable (episodes), sha256 of the episodes drawn and of the schema, code,
+            and `in_host` and `cross_host`, JSON: what `folds.predict_folds` tells.
 
     Raises:
         SchemaMismatch: a file was made under another schema than schema.json tells.
