@@ -65,6 +65,7 @@ CODE = {
         *("windows", "episodes/telemetry.py"),
     ],
     "fit": ["splits.py"],
+    "known": ["splits.py"],
     "split": ["splits.py"],
     "tune": [*LEARNING, "evaluation/metrics.py"],
     "train": LEARNING,
@@ -135,7 +136,7 @@ if config["robustness"]["run"]:
 
 
 wildcard_constraints:
-    batch=r"[A-Za-z0-9][A-Za-z0-9._-]*-\d+",
+    batch=r"[A-Za-z0-9][A-Za-z0-9._-]*-\d+(?:\+\d+)?",
     split=r"[A-Za-z0-9][A-Za-z0-9_-]*",
     architecture="|".join(ARCHITECTURES),
     mode="|".join(config["modes"]),
@@ -148,10 +149,13 @@ def code_of(rule):
     return code_hash([script, *(SOURCE / "cis490" / part for part in CODE[rule])])
 
 
-def of_batches(pattern, *parts):
-    """Input function: `pattern` for each batch that can hold `parts` of the wildcard split."""
+def of_batches(pattern, *parts, known=False):
+    """Input function: `pattern` for each batch that can hold `parts` of the wildcard split.
+
+    Those of `train` were received by the split's `as_of`; with `known` those of `test` too.
+    """
     return lambda wildcards: expand(
-        pattern, batch=batches_of(SPLITS[wildcards.split], BATCHES, parts)
+        pattern, batch=batches_of(SPLITS[wildcards.split], BATCHES, parts, known=known)
     )
 
 

@@ -64,10 +64,32 @@ rule fit:
         "../workflow/scripts/fit.py"
 
 
+rule known:
+    """The train, val and test episodes that were there by `as_of`, whatever arrives later."""
+    input:
+        verdicts=of_batches(
+            "results/verdicts/{batch}.parquet", "train", "test", known=True
+        ),
+    output:
+        known="results/splits/known/{split}.parquet",
+    log:
+        "results/logs/known/{split}.log",
+    benchmark:
+        "results/benchmarks/known/{split}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    params:
+        split=lambda wildcards: SPLITS[wildcards.split],
+        code=code_of("known"),
+    script:
+        "../workflow/scripts/known.py"
+
+
 rule split:
     """Each usable episode's part: train, val, test, or excluded and why."""
     input:
         verdicts=expand("results/verdicts/{batch}.parquet", batch=BATCHES),
+        trainable=of_batches("results/verdicts/{batch}.parquet", "train"),
         fit="results/splits/fit/{split}.parquet",
     output:
         parquet="results/splits/{split}.parquet",

@@ -15,9 +15,13 @@ rule transfer:
             mode=wildcards.mode,
         ),
         schema="results/schema.json",
-        split="results/splits/{split}.parquet",
-        features=of_batches("results/features/{batch}.parquet", "train", "test"),
-        tensors=of_batches("results/tensors/{batch}.safetensors", "train", "test"),
+        known="results/splits/known/{split}.parquet",
+        features=of_batches(
+            "results/features/{batch}.parquet", "train", "test", known=True
+        ),
+        tensors=of_batches(
+            "results/tensors/{batch}.safetensors", "train", "test", known=True
+        ),
     output:
         predictions="results/transfer/{split}/{learner}_{mode}.parquet",
     log:

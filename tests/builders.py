@@ -159,9 +159,10 @@ class Store:
     ) -> None:
         """Add an episode of `members_of(episode_id, host_id, **options)`, changed by `mutate`."""
         members = members_of(episode_id, host_id, **options)
+        ended = json.loads(members["meta.json"])["ended_wall_ns"]
         if mutate is not None:
             mutate(members)
-        self.put(host_id, episode_id, pack(members))
+        self.put(host_id, episode_id, pack(members), received_wall_ns=ended + SECOND)
 
 
 _PROFILES = (("cpu-saturate", "miner"), ("io-walk", "walker"), ("none", "none"))

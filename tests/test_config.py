@@ -1,6 +1,8 @@
+from datetime import date, datetime
+
 import pytest
 
-from cis490.config import read_yaml, resolve, splits
+from cis490.config import as_of_ns, read_yaml, resolve, splits
 from cis490.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -140,3 +142,45 @@ def test_options_that_snakemake_hands_on_as_text_are_read():
         "learning_rate": "auto",
         "epochs": 5,
     }
+
+
+def as_of(value, **extra):
+    config = resolve({"split": {"as_of": value}} | extra)
+    return [split["as_of"] for split in splits(config)]
+
+
+def test_as_of_is_the_same_moment_however_it_is_written(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "split: {as_of: 2026-11-01T07:00:00+01:00}\n"
+        "extra_splits:\n"
+        "  [{name: b, as_of: 2026-11-01T06:00:00Z}, {name: c, as_of: null}, {name: d}]\n"
+    )
+    config = resolve(read_yaml(tmp_path / "c.yaml"))
+    utc = "2026-11-01T06:00:00Z"
+    assert [split["as_of"] for split in splits(config)] == [utc, utc, None, utc]
+    assert as_of("2026-11-01T07:00+01:00") == [utc]
+    assert as_of("null") == as_of(None) == [None]
+    ns = as_of_ns({"as_of": "1970-01-02T00:00:00.000001Z"})
+    assert ns == 86_400_000_001_000
+    assert as_of_ns({"as_of": None}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("2026-11-01T06:00:00", "2026-11-01T06:00:00 names no time zone: write it such as 2026-"),
+        (date(2026, 11, 1), "2026-11-01 names no time zone"),
+        (datetime(2026, 11, 1, 6), "2026-11-01T06:00:00 names no time zone"),
+        ("yesterday", "'yesterday' is no time in ISO 8601"),
+        ("", "'' is no time in ISO 8601"),
+        ("0001-01-01T00:00:00+14:00", "is no time in ISO 8601"),
+        (2026, "2026 is not of type 'string', 'null'"),
+    ],
+)
+def test_an_as_of_that_is_no_moment_is_named_with_its_key(value, message):
+    with pytest.raises(ConfigError) as caught:
+        as_of(value)
+    assert "split.as_of" in str(caught.value)
+    assert message in str(caught.value)
+    with pytest.raises(ConfigError, match=r"extra_splits\.0\.as_of"):
+        as_of(None, extra_splits=[{"name": "x", "as_of": value}])

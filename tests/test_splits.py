@@ -6,7 +6,8 @@ import pytest
 from cis490.config import resolve
 from cis490.config import splits as named
 from cis490.errors import StoreError
-from cis490.splits import assign, summary, write_fit, write_split
+from cis490.files import read_json
+from cis490.splits import assign, summary, write_fit, write_known, write_split
 
 HOST = {"train_hosts": ["alder", "dogwood"], "test_hosts": ["birch"]}
 
@@ -143,11 +144,15 @@ def test_the_hash_of_a_split_follows_content_and_part_but_not_order():
 
 
 def files(tmp_path, settings, frame=FLEET):
-    frame.write_parquet(tmp_path / "v.parquet")
-    write_fit([tmp_path / "v.parquet"], settings, tmp_path / "fit.parquet")
+    verdicts = []
+    for (batch,), rows in frame.group_by("batch", maintain_order=True):
+        verdicts.append(tmp_path / f"{batch}.parquet")
+        rows.write_parquet(verdicts[-1])
+    write_fit(verdicts, settings, tmp_path / "fit.parquet")
     write_split(
-        [tmp_path / "v.parquet"],
+        verdicts,
         settings,
+        trainable=verdicts,
         fit=tmp_path / "fit.parquet",
         parquet=tmp_path / "s.parquet",
         json=tmp_path / "s.json",
@@ -174,3 +179,112 @@ def test_a_split_knows_what_figures_are_broken_down_by_and_a_training_does_not(t
 def test_nothing_to_train_on_is_said_with_the_hosts(tmp_path):
     with pytest.raises(StoreError, match="no usable episode to train on on alder"):
         files(tmp_path, split(train_hosts=["alder"]), FLEET.filter(host_id="birch"))
+
+
+# Of each group those from the fifth on started after it.
+AS_OF = {"as_of": "1970-01-01T00:00:00.000004Z"}
+
+
+def test_nothing_after_as_of_has_a_say_in_who_is_trained_on_whatever_the_recipe():
+    for recipe in ("host", "sample", "time"):
+        settings = split(recipe=recipe, **AS_OF)
+        got = assign(FLEET, settings).with_columns(FLEET["i"])
+        alone = assign(FLEET.filter(pl.col("i") <= 4), split(recipe=recipe))
+        early = got.filter(pl.col("i") <= 4)
+        assert early.drop("i").equals(alone), recipe
+        after = got.filter(pl.col("i") > 4)
+        assert "test" in set(after["part"]) <= {"test", "excluded"}, recipe
+        assert parts(assign(FLEET, split(recipe=recipe))) != parts(got), "as_of changes nothing"
+
+
+def test_the_host_recipe_tests_on_later_episodes_of_test_hosts_and_leaves_out_the_rest():
+    got = assign(FLEET, split(**AS_OF)).with_columns(FLEET["i"]).filter(pl.col("i") > 4)
+    assert set(got.filter(host_id="birch")["part"]) == {"test"}
+    rest = got.filter(pl.col("host_id").is_in(["alder", "dogwood"]))
+    assert set(rest["part"]) == {"excluded"}
+    assert set(rest["reason"]) == {f"started or arrived after as_of, {AS_OF['as_of']}"}
+
+
+def test_the_sample_recipe_tests_on_later_episodes_of_programs_held_out_and_on_some_controls():
+    settings = split(recipe="sample", test_fraction=0.5, **AS_OF)
+    got = assign(FLEET, settings).with_columns(FLEET["i"])
+    early, after = got.filter(pl.col("i") <= 4), got.filter(pl.col("i") > 4)
+    held_out = set(early.filter(part="test").filter(pl.col("profile") != "none")["sample_name"])
+    tested = after.filter(part="test")
+    assert set(tested.filter(pl.col("profile") != "none")["sample_name"]) == held_out
+    assert not held_out & set(after.filter(part="excluded")["sample_name"])
+    controls = after.filter(profile="none", host_id="alder")
+    assert (controls["part"] == "test").sum() == len(controls) // 2
+
+
+def test_the_time_recipe_tests_on_later_episodes_of_hosts_that_it_knows():
+    new = FLEET.filter(host_id="cedar").with_columns(
+        host_id=pl.lit("elm"), episode_id="elm-" + pl.col("episode_id"), i=pl.col("i") + 5
+    )
+    late_upload = FLEET.filter(host_id="alder", i=0).head(1)
+    fleet = pl.concat([FLEET, new.with_columns(started_wall_ns=9000 + pl.col("i"))])
+    fleet = fleet.with_columns(
+        batch=pl.when(pl.col("episode_id") == late_upload["episode_id"][0])
+        .then(pl.lit("alder-00000+1"))
+        .otherwise("batch")
+    )
+    known = {f"{host}-00000" for host in ("alder", "dogwood", "birch", "cedar")}
+    got = assign(fleet, split(recipe="time", **AS_OF), known).with_columns(fleet["i"])
+    after = got.filter(pl.col("i") > 4, pl.col("host_id") != "elm")
+    assert set(after["part"]) == {"test"}
+    elm = set(got.filter(host_id="elm")["reason"])
+    assert elm == {f"host elm has no episode up to as_of, {AS_OF['as_of']}"}
+    # It was recorded among the episodes trained on: it tests nothing later.
+    reason = got.filter(episode_id=late_upload["episode_id"][0])["reason"][0]
+    assert reason == f"started or arrived after as_of, {AS_OF['as_of']}"
+
+
+def test_the_time_recipe_keeps_an_embargo_where_as_of_left_no_test_part():
+    fleet = FLEET.filter(pl.col("episode_id").str.starts_with("dogwood-scan")).with_columns(
+        started_wall_ns=pl.col("started_wall_ns") + 3000
+    )
+    got = assign(fleet, split(recipe="time", **AS_OF))
+    assert got["part"].to_list() == ["train", "train", "excluded", "test"]
+    assert got["reason"][2] == "embargo before the test part"
+
+
+def test_what_arrived_after_as_of_is_not_trained_on_however_early_it_started():
+    batches = FLEET.with_columns(
+        batch=pl.when(pl.col("i") > 2).then(pl.lit("alder-00000+1")).otherwise("batch")
+    )
+    got = assign(batches, split(as_of="2030-01-01T00:00:00Z"), {"alder-00000", "dogwood-00000"})
+    rows = got.with_columns(FLEET["i"]).filter(pl.col("host_id").is_in(["alder", "dogwood"]))
+    assert set(rows.filter(pl.col("i") > 2)["part"]) == {"excluded"}
+    assert set(rows.filter(pl.col("i") <= 2)["part"]) == {"train", "val"}
+
+
+def test_an_episode_that_started_at_as_of_is_trained_on():
+    got = assign(FLEET, split(**AS_OF)).with_columns(FLEET["i"])
+    assert "excluded" not in set(got.filter(pl.col("i") == 4, host_id="alder")["part"])
+
+
+def test_known_holds_all_that_was_there_by_as_of_and_does_not_change_with_what_comes(tmp_path):
+    settings = split(**AS_OF)
+    early = FLEET.filter(pl.col("i") <= 4)
+    for name, frame in (("early", early), ("whole", FLEET)):
+        frame.write_parquet(tmp_path / f"{name}.v.parquet")
+        write_known([tmp_path / f"{name}.v.parquet"], settings, tmp_path / f"{name}.parquet")
+    known = pl.read_parquet(tmp_path / "whole.parquet")
+    assert (tmp_path / "early.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert set(known["part"]) == {"train", "val", "test"}
+    assert set(known["host_id"]) == {"alder", "dogwood", "birch"}
+    write_known([tmp_path / "whole.v.parquet"], split(), tmp_path / "all.parquet")
+    everything = pl.read_parquet(tmp_path / "all.parquet")
+    assert len(everything) == len(FLEET.filter(pl.col("host_id") != "cedar"))
+
+
+def test_nothing_to_train_on_by_as_of_is_said_with_the_time(tmp_path):
+    with pytest.raises(StoreError, match=r"to train on on alder, dogwood by 1969-"):
+        files(tmp_path, split(as_of="1969-01-01T00:00:00Z"))
+
+
+def test_a_split_tells_its_as_of(tmp_path):
+    files(tmp_path, split(**AS_OF))
+    told = read_json(tmp_path / "s.json")
+    assert told["as_of"] == AS_OF["as_of"]
+    assert f"started or arrived after as_of, {AS_OF['as_of']}" in told["excluded"]

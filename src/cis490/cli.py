@@ -243,6 +243,7 @@ def _ingest(options: argparse.Namespace) -> None:
         write_split(
             list(verdicts.values()),
             split,
+            trainable=training,
             fit=fit,
             parquet=results / f"splits/{name}.parquet",
             json=results / f"splits/{name}.json",

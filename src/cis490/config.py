@@ -6,8 +6,9 @@ import copy
 import difflib
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,11 @@ def resolve(
     user = copy.deepcopy(dict(overrides))
     _absolute(user, Path(working_directory).resolve())
     config: dict[str, Any] = _numbers(_merge(base, user), _schema())
+    _times(config)
     _check_one_imbalance(config.get("training"))
     _check(config)
     _fill(config, _schema())
+    _normalise_times(config)
     _check_imbalance_settings(config["training"])
     _check_architectures(config["architectures"])
     splits(config)
@@ -217,6 +220,56 @@ def _fill(value: Any, schema: Mapping[str, Any]) -> None:
             # An extra split takes what it leaves out from `split`, so its items are not filled.
             if key in value and key != "extra_splits":
                 _fill(value[key], inner)
+
+
+def _times(config: Mapping[str, Any]) -> None:
+    """Write in place a time that YAML has read as text again, and a null that is text as none."""
+    for _, split in _named_splits(config):
+        value = split.get("as_of")
+        if isinstance(value, date):  # a datetime is one too
+            split["as_of"] = value.isoformat()
+        elif value == "null":
+            split["as_of"] = None
+
+
+def _normalise_times(config: Mapping[str, Any]) -> None:
+    """Check each `as_of` and write it in UTC: the same moment otherwise written changes nothing."""
+    for where, split in _named_splits(config):
+        text = split.get("as_of")
+        if text is None:
+            continue
+        example = "2026-11-01T06:00:00Z or 2026-11-01T07:00:00+01:00"
+        try:
+            time = datetime.fromisoformat(text)
+            utc = time.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ConfigError(
+                f"config: {where}.as_of: {text!r} is no time in ISO 8601, such as {example}"
+            ) from None
+        if time.tzinfo is None:
+            raise ConfigError(
+                f"config: {where}.as_of: {text} names no time zone: write it such as {example}"
+            )
+        split["as_of"] = utc.isoformat().replace("+00:00", "Z")
+
+
+def _named_splits(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    extra = config.get("extra_splits")
+    listed = enumerate(extra) if isinstance(extra, list) else ()
+    named = [("split", config.get("split")), *((f"extra_splits.{i}", each) for i, each in listed)]
+    yield from ((where, split) for where, split in named if isinstance(split, dict))
+
+
+def as_of_ns(split: Mapping[str, Any]) -> int | None:
+    """The time (Unix, ns) after which episodes are not trained on; None: there is no such time.
+
+    Args:
+        split: one of `splits`; it may lack the setting.
+    """
+    if split.get("as_of") is None:
+        return None
+    since = datetime.fromisoformat(split["as_of"]) - datetime(1970, 1, 1, tzinfo=UTC)
+    return ((since.days * 86400 + since.seconds) * 10**6 + since.microseconds) * 1000
 
 
 def require_optuna(config: Mapping[str, Any]) -> None:

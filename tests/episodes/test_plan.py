@@ -1,14 +1,15 @@
 import json
 import os
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
 
 from cis490.config import resolve, splits
-from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
+from cis490.episodes.plan import Batch, batches_of, plan, read_batches, training_settings
 from cis490.errors import StoreError
 from cis490.files import read_json
-from tests.builders import Store
+from tests.builders import START, Store
 
 
 @pytest.fixture
@@ -36,11 +37,12 @@ def changed(before, after):
 
 
 def test_batches_are_of_one_host_and_in_order_of_first_appearance(fleet, tmp_path):
-    assert run(fleet, tmp_path / "plan") == {
+    batches = run(fleet, tmp_path / "plan")
+    assert {name: batch.host_id for name, batch in batches.items()} == {
         **dict.fromkeys(["alder-00000", "alder-00001", "alder-00002"], "alder"),
         **dict.fromkeys(["birch-00000", "birch-00001", "birch-00002"], "birch"),
     }
-    assert read_batches(tmp_path / "plan")["birch-00002"] == "birch"
+    assert read_batches(tmp_path / "plan") == batches
     manifest = read_json(tmp_path / "plan/batches/alder-00001.json")
     assert [entry["episode_id"] for entry in manifest["episodes"]] == ["alder2", "alder3"]
 
@@ -125,6 +127,9 @@ def test_only_what_decides_who_is_trained_on_is_a_reason_to_train_again():
     assert settings(train_hosts=["a", "b"], test_hosts=["c"], val_fraction=0.5) != base
     assert settings(recipe="sample", min_samples=3) != settings(recipe="sample")
     assert settings(recipe="time", test_fraction=0.1) != settings(recipe="time")
+    night = {"as_of": "2026-11-01T06:00:00Z"}
+    assert settings(train_hosts=["a", "b"], test_hosts=["c"], **night) != base
+    assert "as_of" not in base, "to know the setting is no reason to train again"
 
 
 def test_a_host_that_the_store_lacks_is_named_with_those_it_has(fleet, tmp_path):
@@ -161,8 +166,149 @@ def test_a_pin_that_is_no_validation_parquet_is_named(fleet, tmp_path):
 
 
 def test_only_the_host_recipe_knows_its_batches_before_decoding():
-    batches = {"a-00000": "a", "b-00000": "b", "c-00000": "c"}
+    batches = {f"{host}-00000": Batch(host, 1) for host in "abc"}
     host = {"recipe": "host", "train_hosts": ["a"], "test_hosts": ["c"]}
     assert batches_of(host, batches, ["train"]) == ["a-00000"]
     assert batches_of(host, batches, ["train", "test"]) == ["a-00000", "c-00000"]
     assert batches_of({"recipe": "time"}, batches, ["train"]) == list(batches)
+
+
+DAY = 86_400
+
+
+def noon(day):
+    """Noon of a day, as a setting."""
+    return (datetime.fromtimestamp(START // 10**9, UTC) + timedelta(days=day, hours=12)).isoformat()
+
+
+@pytest.fixture
+def nights(store: Store) -> Store:
+    """Three episodes of each host arrive each night."""
+    for day in range(4):
+        for i in range(3):
+            for host_id in ("alder", "birch"):
+                arrive(store, host_id, f"{host_id}{day}{i}", day, i)
+    return store
+
+
+def arrive(store, host_id, episode_id, day, i=0, content=None):
+    received = START + (day * DAY + i) * 10**9
+    store.put(host_id, episode_id, content or episode_id.encode(), received_wall_ns=received)
+
+
+def split_as_of(day, **more):
+    hosts = {"train_hosts": ["alder"], "test_hosts": ["birch"]}
+    return {"split": {**hosts, "as_of": day if day is None else noon(day)}, **more}
+
+
+def contents(folder):
+    """The episodes of each batch."""
+    return {
+        batch: [e["episode_id"] for e in read_json(folder / f"batches/{batch}.json")["episodes"]]
+        for batch in read_batches(folder)
+    }
+
+
+def training(folder, settings):
+    return batches_of(splits(resolve(settings))[0], read_batches(folder), ["train"])
+
+
+def test_a_batch_that_as_of_would_divide_is_cut_and_arrivals_touch_nothing_trained_on(
+    nights, tmp_path
+):
+    settings = split_as_of(1, batch={"episodes": 4})
+    run(nights, tmp_path / "plan", **settings)
+    batches = contents(tmp_path / "plan")
+    assert batches["alder-00001"] == ["alder11", "alder12"]
+    assert batches["alder-00001+1"] == ["alder20", "alder21"]
+    assert training(tmp_path / "plan", settings) == ["alder-00000", "alder-00001"]
+    before = manifests(tmp_path / "plan")
+    for i in range(9):
+        arrive(nights, "alder", f"new{i}", 4, i)
+        run(nights, tmp_path / "plan", **settings)
+        assert training(tmp_path / "plan", settings) == ["alder-00000", "alder-00001"]
+    touched = changed(before, manifests(tmp_path / "plan"))
+    assert touched == {"alder-00003", "alder-00004", "alder-00005"}
+
+
+def test_an_open_batch_of_a_training_host_is_closed_at_as_of(nights, tmp_path):
+    settings = split_as_of(3)
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    before = manifests(tmp_path / "plan")
+    arrive(nights, "alder", "new", 4)
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    assert changed(before, manifests(tmp_path / "plan")) == {"alder-00000+1"}
+    assert training(tmp_path / "plan", settings) == ["alder-00000"]
+
+
+def test_as_of_moved_changes_two_batches_of_a_host_and_to_drop_it_one(nights, tmp_path):
+    size = {"batch": {"episodes": 4}}
+    plans = {}
+    for day in (None, 0, 2):
+        run(nights, tmp_path / str(day), **split_as_of(day), **size)
+        plans[day] = {k: v for k, v in contents(tmp_path / str(day)).items() if "alder" in k}
+    assert list(plans[None]) == ["alder-00000", "alder-00001", "alder-00002"]
+
+    def differ(a, b):
+        return {
+            k.partition("+")[0] for k in plans[a] | plans[b] if plans[a].get(k) != plans[b].get(k)
+        }
+
+    assert differ(0, 2) == {"alder-00000", "alder-00002"}
+    assert differ(None, 2) == {"alder-00002"}
+    whole = training(tmp_path / "2", split_as_of(2, **size))
+    assert whole == ["alder-00000", "alder-00001", "alder-00002"]
+
+
+def test_splits_with_an_as_of_of_their_own_train_on_their_own_batches(nights, tmp_path):
+    extra = [
+        {"name": "old", "as_of": noon(0)},
+        {"name": "all", "as_of": None},
+        {"name": "later", "recipe": "time"},
+    ]
+    settings = split_as_of(1, extra_splits=extra)
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    batches = read_batches(tmp_path / "plan")
+    assert [name for name in batches if "alder" in name] == [
+        *("alder-00000", "alder-00000+1", "alder-00000+2")
+    ]
+    read = {
+        split["name"]: {
+            "train": batches_of(split, batches, ["train"]),
+            "known": batches_of(split, batches, ["train", "test"], known=True),
+            "both": batches_of(split, batches, ["train", "test"]),
+        }
+        for split in splits(resolve(settings))
+    }
+    a, b = ([f"{host}-00000", f"{host}-00000+1", f"{host}-00000+2"] for host in ("alder", "birch"))
+    assert read == {
+        "host": {"train": a[:2], "known": a[:2] + b[:2], "both": a[:2] + b},
+        "old": {"train": a[:1], "known": a[:1] + b[:1], "both": a[:1] + b},
+        "all": {"train": a, "known": a + b, "both": a + b},
+        "later": {"train": a[:2] + b[:2], "known": a[:2] + b[:2], "both": a + b},
+    }
+
+
+def test_the_same_content_sent_again_stays_where_it_was(nights, tmp_path):
+    settings = split_as_of(1)
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    before = contents(tmp_path / "plan")
+    arrive(nights, "alder", "alder00", 4)
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    assert contents(tmp_path / "plan") == before
+    arrive(nights, "alder", "alder00", 5, content=b"other")
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    assert "alder00" in contents(tmp_path / "plan")["alder-00000+1"]
+
+
+def test_what_does_not_tell_when_it_was_received_counts_as_later(nights, tmp_path):
+    nights.put("alder", "odd", b"odd", received_wall_ns="yesterday")
+    settings = split_as_of(9)
+    run(nights, tmp_path / "plan", batch={"episodes": 512}, **settings)
+    assert contents(tmp_path / "plan")["alder-00000+1"] == ["odd"]
+    assert training(tmp_path / "plan", settings) == ["alder-00000"]
+
+
+def test_an_as_of_before_all_that_was_received_is_named(nights, tmp_path):
+    with pytest.raises(StoreError, match=r"split host: as_of: .* no episode of alder by "):
+        run(nights, tmp_path / "plan", **split_as_of(-1))

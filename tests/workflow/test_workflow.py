@@ -4,12 +4,13 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
 from cis490.files import read_json
-from tests.builders import Store, add_to_fleet
+from tests.builders import START, Store, add_to_fleet
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.workflow
@@ -389,6 +390,58 @@ def test_a_pinned_run_stays_as_it_was_while_the_store_grows(run):
     run.ok()
     assert "`anew`: in the store but not in the pin" in (run.results / "validation.md").read_text()
     assert pl.read_parquet(run.results / "validation.parquet").filter(episode_id="anew").is_empty()
+
+
+def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_is_moved(run):
+    pytest.importorskip("optuna")
+
+    def settings(k):
+        moment = datetime.fromtimestamp(START // 10**9 + 100 * k, UTC).isoformat()
+        run.settings(
+            models=["gbt"],
+            split={"as_of": moment},
+            tune=True,
+            tuning={"trials": 2},
+            transfer={"run": True},
+        )
+
+    settings(2500)
+    run.ok()
+    before = run.tables()
+    learned = {
+        name: content
+        for name, content in before.items()
+        if name.split("/")[0] in ("models", "oof", "tuning")
+        or name.startswith(("transfer/host/gbt", "splits/fit", "splits/known"))
+    }
+    assert len(learned) > 6
+    for host_id, name in (("alder", "anight"), ("dogwood", "dnight"), ("birch", "bnight")):
+        add_to_fleet(run.store, host_id, name, "io-walk", "walker", 3000)
+    once = ("gather", "split", "predict", "evaluate", "detection", "calibration", "transferred")
+    night = {**dict.fromkeys([*once, "report", "page"], 1), "ingest": 3, "windows": 3}
+    assert run.jobs() == night
+    run.ok()
+    after = run.tables()
+    assert [name for name in learned if after[name] != learned[name]] == []
+    split = pl.read_parquet(run.results / "splits/host.parquet")
+    parts = dict(split.select("episode_id", "part").iter_rows())
+    assert (parts["anight"], parts["dnight"], parts["bnight"]) == ("excluded", "excluded", "test")
+    predicted = pl.read_parquet(run.results / "predictions/host/gbt_realistic.parquet")
+    assert {"bnight"} <= set(predicted["episode_id"])
+    assert not {"anight", "dnight"} & set(predicted["episode_id"])
+    assert "started or arrived after as_of" in (run.results / "report/index.html").read_text()
+    # The night after they fill what the first night began.
+    add_to_fleet(run.store, "alder", "anext", "cpu-saturate", "miner", 3100)
+    assert run.jobs() == {
+        **dict.fromkeys(("ingest", "windows", "gather", "split"), 1),
+        **{rule: n for rule, n in night.items() if rule not in ("ingest", "windows")},
+    }
+    run.ok()
+    settings(3050)
+    jobs = run.jobs()
+    assert (jobs["tune"], jobs["train"], jobs["out_of_fold"], jobs["transfer"]) == (1, 1, 1, 1)
+    # Of alder what was cut at the old time and is at the new one; of the others what was cut.
+    assert (jobs["ingest"], jobs["windows"]) == (4, 4)
 
 
 def test_snakemakes_own_report_can_be_made(run):

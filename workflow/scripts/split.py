@@ -8,6 +8,7 @@ with job(snakemake.log[0]):
     write_split(
         snakemake.input.verdicts,
         snakemake.params.split,
+        trainable=snakemake.input.trainable,
         fit=snakemake.input.fit,
         parquet=snakemake.output.parquet,
         json=snakemake.output.json,

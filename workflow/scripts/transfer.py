@@ -11,7 +11,7 @@ with job(snakemake.log[0]):
         snakemake.wildcards.mode,
         model_files=[Path(path) for path in snakemake.input.models],
         schema_file=Path(snakemake.input.schema),
-        split_file=Path(snakemake.input.split),
+        split_file=Path(snakemake.input.known),
         features=[Path(path) for path in snakemake.input.features],
         tensors=[Path(path) for path in snakemake.input.tensors],
         config=snakemake.config,

@@ -4,6 +4,10 @@ A batch is append-only and of one host: its episodes are consecutive in the orde
 appearance in the index, at most so many and of at most so many packed bytes, so new arrivals fill
 the open batch or start the next, and no other batch changes. A manifest is rewritten only if its
 content changed; Snakemake reruns what depends on it.
+
+A batch that episodes received before and after a split's `as_of` would share is cut in two, so that
+what arrives later never touches a file that a training reads. All other batches are the same with
+`as_of` and without: to move it decodes two batches of a host again, at most.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cis490 import files
-from cis490.config import splits
+from cis490.config import as_of_ns, splits
 from cis490.episodes import SUFFIX
 from cis490.episodes.store import Index, Record, read_index
 from cis490.errors import StoreError
@@ -27,30 +32,50 @@ from cis490.files import StrPath
 Found = dict[str, tuple[int, int]]
 
 
-def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, str]:
+class Batch(NamedTuple):
+    """What is known of a batch before anything of it is decoded.
+
+    Attributes:
+        host_id: whose episodes it holds.
+        received_wall_ns: when the last of them was received; None if the index does not tell of
+            each, which counts as later than any time.
+    """
+
+    host_id: str
+    received_wall_ns: int | None
+
+    def by(self, as_of: int | None) -> bool:
+        """Whether all of it was received by a time (Unix, ns); None: at any time."""
+        received = self.received_wall_ns
+        return as_of is None or (received is not None and received <= as_of)
+
+
+def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, Batch]:
     """Assign the store's episodes to batches and write what changed.
 
     Args:
         config: a resolved config.
         folder: results/plan: gets `batches/<batch>.json` for each batch, `batches.json` with the
-            host of each, and `index.json` with what is wrong with the index.
+            host of each and when it was received, and `index.json` with what is wrong with the
+            index.
 
     Returns:
-        The host_id of each batch, in order.
+        What is known of each batch, in order.
 
     Raises:
-        StoreError: as `read_store`, or a host of a split is not in the store.
+        StoreError: as `read_store`, or a host of a split is not in the store, or nothing that a
+            split would train on was there by its `as_of`.
     """
-    manifests, report = read_store(config)
-    hosts = {manifest["host_id"] for manifest in manifests}
-    _require_hosts(config, hosts)
+    manifests, report, batches = _planned(config)
+    _require_hosts(config, {batch.host_id for batch in batches.values()})
+    _require_training(config, batches)
     folder = Path(folder)
     for manifest in manifests:
         path = folder / "batches" / f"{manifest['batch']}.json"
         files.write_if_changed(path, files.to_json(manifest))
-    batches: dict[str, str] = {m["batch"]: m["host_id"] for m in manifests}
+    known = {name: batch._asdict() for name, batch in batches.items()}
     files.write_if_changed(folder / "index.json", files.to_json(report))
-    files.write_if_changed(folder / "batches.json", files.to_json(batches))
+    files.write_if_changed(folder / "batches.json", files.to_json(known))
     return batches
 
 
@@ -58,7 +83,8 @@ def read_store(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
     """The manifests of a store's batches, and what is wrong with its index.
 
     Args:
-        config: a resolved config; `store`, `store_pin` and `batch` are used.
+        config: a resolved config; `store`, `store_pin`, `batch` and, where there are splits, their
+            `as_of` are used.
 
     Returns:
         For each batch: batch, host_id and episodes (`validate.Entry`, and the file's size and
@@ -68,46 +94,68 @@ def read_store(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
     Raises:
         StoreError: there is no store or nothing in it, or the pin cannot be used.
     """
+    manifests, report, _ = _planned(config)
+    return manifests, report
+
+
+def _planned(
+    config: Mapping[str, Any],
+) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Batch]]:
     store = Path(config["store"])
     index = read_index(store)
     found = _files(store)
     records, pin = _apply_pin(index.records, config["store_pin"])
     limits = config["batch"]["episodes"], config["batch"]["packed_bytes"]
-    manifests = [
-        {
-            "batch": f"{host_id}-{number:05d}",
-            "host_id": host_id,
-            "episodes": [_entry(record, found) for record in of_batch],
-        }
-        for host_id, of_host in _by_host(record for record in records if record.problem is None)
-        for number, of_batch in enumerate(_batches(of_host, *limits))
-    ]
-    return manifests, _report(index, records, found) | {"pin": pin}
+    cuts = sorted({t for split in _splits(config) if (t := as_of_ns(split)) is not None})
+    manifests, batches = [], {}
+    for host_id, of_host in _by_host(record for record in records if record.problem is None):
+        for number, of_batch in enumerate(_batches(of_host, *limits)):
+            for piece, of_piece in enumerate(_cut(of_batch, index.received, cuts)):
+                name = f"{host_id}-{number:05d}" + (f"+{piece}" if piece else "")
+                entries = [_entry(record, found) for record in of_piece]
+                manifests.append({"batch": name, "host_id": host_id, "episodes": entries})
+                times = [index.received.get(entry["episode_id"]) for entry in entries]
+                last = max(t for t in times if t is not None) if None not in times else None
+                batches[name] = Batch(host_id, last)
+    return manifests, _report(index, records, found) | {"pin": pin}, batches
 
 
-def read_batches(folder: StrPath) -> dict[str, str]:
-    """The host_id of each batch, in order, as `plan` left it."""
-    batches: dict[str, str] = files.read_json(Path(folder) / "batches.json")
-    return batches
+def read_batches(folder: StrPath) -> dict[str, Batch]:
+    """What is known of each batch, in order, as `plan` left it."""
+    known = files.read_json(Path(folder) / "batches.json")
+    return {name: Batch(**batch) for name, batch in known.items()}
 
 
 def batches_of(
-    split: Mapping[str, Any], batches: Mapping[str, str], parts: Iterable[str]
+    split: Mapping[str, Any],
+    batches: Mapping[str, Batch],
+    parts: Iterable[str],
+    *,
+    known: bool = False,
 ) -> list[str]:
     """The batches that can hold episodes of these parts ("train", "test") of a split.
 
     With the recipe "host" this is known before anything is decoded, so that new episodes of a test
-    host never touch what a training reads.
+    host never touch what a training reads; nor does, with any recipe, what was received after the
+    split's `as_of`.
 
     Args:
         split: one of `config.splits`.
-        batches: the host_id of each batch.
+        batches: what is known of each batch.
         parts: "train" (which gives val too) or "test".
+        known: of "test" too only those that were received by `as_of`.
     """
-    if split["recipe"] != "host":
-        return list(batches)
-    hosts = {host_id for part in parts for host_id in split[f"{part}_hosts"]}
-    return [batch for batch, host_id in batches.items() if host_id in hosts]
+    as_of, wanted = as_of_ns(split), set(parts)
+
+    def holds(batch: Batch) -> bool:
+        mine = {
+            part
+            for part in wanted
+            if split["recipe"] != "host" or batch.host_id in split[f"{part}_hosts"]
+        }
+        return bool(mine) if batch.by(as_of) else "test" in mine and not known
+
+    return [name for name, batch in batches.items() if holds(batch)]
 
 
 def training_settings(split: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +170,8 @@ def training_settings(split: Mapping[str, Any]) -> dict[str, Any]:
         "time": ("recipe", "val_fraction", "test_fraction"),
     }[split["recipe"]]
     settings = {name: split[name] for name in needed}
+    if split["as_of"] is not None:
+        settings["as_of"] = split["as_of"]
     if "train_hosts" in settings:
         settings |= {"train_hosts": sorted(settings["train_hosts"]), "test_hosts": []}
     return settings
@@ -189,6 +239,32 @@ def _batches(records: Iterable[Record], most: int, most_bytes: int) -> Iterator[
         n_bytes += size
     if batch:
         yield batch
+
+
+def _splits(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return splits(config) if "split" in config else []
+
+
+def _cut(
+    records: Sequence[Record], received: Mapping[str, int], cuts: Sequence[int]
+) -> list[list[Record]]:
+    """The records received by each of some times and not by an earlier one, each in its order."""
+    pieces: dict[int, list[Record]] = {}
+    for record in records:
+        time = received.get(record.content["episode_id"])
+        piece = len(cuts) if time is None else bisect_left(cuts, time)
+        pieces.setdefault(piece, []).append(record)
+    return [pieces[piece] for piece in sorted(pieces)]
+
+
+def _require_training(config: Mapping[str, Any], batches: Mapping[str, Batch]) -> None:
+    for split in splits(config):
+        if split["as_of"] is not None and not batches_of(split, batches, ["train"]):
+            hosts = ", ".join(split["train_hosts"]) if split["recipe"] == "host" else "any host"
+            raise StoreError(
+                f"config: split {split['name']}: as_of: the store {config['store']} had no episode "
+                f"of {hosts} by {split['as_of']} (received_wall_ns in its index): set a later time"
+            )
 
 
 def _require_hosts(config: Mapping[str, Any], there: set[str]) -> None:

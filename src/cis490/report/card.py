@@ -130,6 +130,8 @@ def split(results: Results) -> Section:
         f"{hosts(found['test_hosts'])}. Episodes by profile and part:",
         Table(["profile", *_PARTS], rows),
     ]
+    if as_of := found.get("as_of"):
+        blocks += [f"Trained on what had started and arrived by {as_of}, and on nothing later."]
     if found["untested_profiles"] and results.part == "test":
         blocks += [f"Untested profiles: {profiles(found['untested_profiles'])}."]
     if excluded := found["excluded"]:

@@ -78,8 +78,9 @@ def transfer(
         model_files: model.json of the candidates, of which the best by val is taken (a tie goes to
             the first name); those that failed are passed over.
         schema_file: schema.json.
-        split_file: splits/<split>.parquet; at most `transfer.episodes` of its train, val and test
-            episodes are drawn (`splits.draw`).
+        split_file: splits/known/<split>.parquet, so that what arrives after `as_of` trains nothing;
+            at most `transfer.episodes` of its train, val and test episodes are drawn
+            (`splits.draw`).
         features, tensors: a file for each batch of those parts.
         config: resolved settings; `seeds`, `training`, `architectures`, `evaluation.folds` and
             `transfer`.
