@@ -42,3 +42,23 @@ def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(tmp_path, mo
     held = runlock.claim(tmp_path)
     assert held is not None
     assert runlock.claim(tmp_path) is None
+
+
+def test_a_live_run_is_seen_by_who_does_not_want_its_lock(tmp_path):
+    assert not runlock.held(tmp_path)
+    run = runlock.claim(tmp_path)
+    assert runlock.held(tmp_path)
+    run.close()
+    assert not runlock.held(tmp_path)
+    assert runlock.claim(tmp_path) is not None, "to look leaves nothing taken"
+
+
+def test_a_lock_of_ones_own_says_who_has_it(tmp_path):
+    mine, nobody = runlock.hold(tmp_path / "deep/lock")
+    assert nobody is None
+    assert runlock.hold(tmp_path / "deep/lock") == (None, str(os.getpid()))
+    mine.close()
+    again, nobody = runlock.hold(tmp_path / "deep/lock")
+    assert again is not None
+    assert nobody is None
+    assert (tmp_path / "deep/lock").read_text() == str(os.getpid())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +27,12 @@ _DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `cis490`; a known error is one line on stderr and exit code 1."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    passed_on: list[str] = []
+    if given[:1] == ["watch"] and "--" in given:
+        place = given.index("--")
+        given, passed_on = given[:place], given[place + 1 :]
+    options = _parser().parse_args(given, argparse.Namespace(passed_on=passed_on))
     terminal = _terminal(options)
     logger.handlers[:] = [terminal]
     logger.setLevel(logging.INFO)
@@ -89,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     _simulate_arguments(
         _command(commands, "simulate", _simulate, "make a store of any size, for tests")
     )
+    _watch_arguments(
+        _command(commands, "watch", _watch, "run the workflow when new episodes have arrived")
+    )
     for command in (ingest, train, oof, tune, tuned, evaluate, report):
         command.add_argument(
             "--results", type=Path, default=Path("results"), help="folder (default: results)"
@@ -114,6 +124,41 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--source", type=Path, help="store to clone (default: the config's store)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+
+
+def _watch_arguments(parser: argparse.ArgumentParser) -> None:
+    from cis490.watch import Pace
+
+    parser.usage = "cis490 watch STORE [options] [-- SNAKEMAKE OPTIONS]"
+    parser.description = (
+        "Run the workflow in this directory on STORE, now and each time that new episodes have "
+        "arrived there. What follows -- goes to Snakemake (without it: --cores all --resources "
+        "gpu=1). Ctrl-C and SIGTERM leave running jobs a while to end, then interrupt them; the "
+        "next run goes on where they were. docs/nightly.md has more."
+    )
+    parser.add_argument("store", type=Path, metavar="STORE", help="folder of episodes")
+    parser.add_argument("--once", action="store_true", help="run once and end, for cron")
+    for name, text in {
+        "still": "the index must not have changed for",
+        "patience": "from an index's first change until a run, however much it changes",
+        "retry": "after a failed run; twice as long after each further one",
+        "grace": "that running jobs have to end when the watch is stopped",
+    }.items():
+        default = getattr(Pace(), f"{name}_s")
+        parser.add_argument(
+            f"--{name}",
+            type=_seconds,
+            metavar="SECONDS",
+            default=default,
+            help=f"{text} (default: {default:g})",
+        )
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
 
 
 def _command(
@@ -182,6 +227,24 @@ def _simulate(options: argparse.Namespace) -> None:
             text = f"\r{done:,} of {n:,} episodes, {left:.0f} s left "
             print(text, end="", file=sys.stderr, flush=True)
     print(f"{n:,} episodes {'added to' if append else 'in'} {options.out}")
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from cis490.watch import Pace, Watch, directory_of, snakemake
+
+    store = options.store.resolve()
+    _config(options, store=str(store))  # a wrong setting is said now, and not at night
+    watch = Watch(
+        store,
+        snakemake(store, options.configfile, options.passed_on),
+        directory_of(options.passed_on),
+        Pace(options.still, options.patience, options.retry, options.grace),
+        lambda text: print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}", flush=True),
+    )
+    if not options.once:
+        watch.follow()
+    elif code := watch.once():
+        sys.exit(code)
 
 
 def _inspect(options: argparse.Namespace) -> None:

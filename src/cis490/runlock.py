@@ -9,6 +9,7 @@ remove what a dead one left.
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from pathlib import Path
 from typing import IO
@@ -47,3 +48,46 @@ def claim(folder: Path) -> IO[str] | None:
         for stale in locks.iterdir():
             stale.unlink(missing_ok=True)
     return file
+
+
+def held(folder: Path) -> bool:
+    """Whether a run of ours is alive in a working directory.
+
+    Args:
+        folder: as of `claim`.
+    """
+    try:
+        with (folder / "cis490.lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no run yet, or a file system without locks
+        return False
+    return False
+
+
+def hold(path: Path) -> tuple[IO[str] | None, str | None]:
+    """Take a lock of one's own, for as long as the file is open.
+
+    Args:
+        path: of the file, which tells those who come later the number of the process.
+
+    Returns:
+        The open file, or None where it is another's or the file system has no locks; and what the
+        other wrote into it, None if there is no other.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with file:
+            file.seek(0)
+            return None, file.read().strip() or "unknown"
+    except OSError:
+        file.close()
+        return None, None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file, None
