@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from cis490.files import read_json
-from tests.builders import START, Store, add_to_fleet
+from tests.builders import START, Store, add_to_fleet, small_fleet
 from tests.conftest import ROOT
+from tests.workflow.conftest import Run
 
 pytestmark = pytest.mark.workflow
 
@@ -392,8 +393,10 @@ def test_a_pinned_run_stays_as_it_was_while_the_store_grows(run):
     assert pl.read_parquet(run.results / "validation.parquet").filter(episode_id="anew").is_empty()
 
 
-def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_is_moved(run):
+def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_is_moved(tmp_path):
     pytest.importorskip("optuna")
+    run = Run(tmp_path / "nights")
+    small_fleet(run.folder / "store")
 
     def settings(k):
         moment = datetime.fromtimestamp(START // 10**9 + 100 * k, UTC).isoformat()
