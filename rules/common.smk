@@ -26,6 +26,7 @@ from cis490.code import LEARNING, code_hash
 from cis490.config import require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import Cis490Error
+from cis490.gpus import ON_CPU
 from cis490.hardware import may_use_gpu
 from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
@@ -104,7 +105,7 @@ CODE = {
 
 # No reason to train again: they change what is seen and kept, not what is learned. What `tensorboard`
 # and `profile` ask for is an output, so that they are made where they are missing.
-UNLEARNED = ["device", "rate_cache_hours", "tensorboard", "profile"]
+UNLEARNED = ["device", "gpu_slots", "rate_cache_hours", "tensorboard", "profile"]
 TRAINING = {k: v for k, v in config["training"].items() if k not in UNLEARNED}
 EXTRAS = [name for name in ("tensorboard", "profile") if config["training"][name]]
 
@@ -185,8 +186,7 @@ def rivals(wildcards):
 def gpus(wildcards):
     """GPUs that a training takes: networks one, unless trainings run on the CPU."""
     learner = wildcards.get("architecture") or wildcards.get("learner")
-    on_cpu = learner in ("gbt", "logistic", "threshold")
-    return int(not on_cpu and may_use_gpu(config["training"]["device"]))
+    return int(learner not in ON_CPU and may_use_gpu(config["training"]["device"]))
 
 
 def picture(name, folder, subcategory):

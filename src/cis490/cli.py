@@ -333,6 +333,16 @@ def _windows(results: Path, split: dict[str, Any], *parts: str) -> tuple[list[Pa
     )
 
 
+def _claim_card(options: argparse.Namespace, config: dict[str, Any]) -> None:
+    """As a job of the workflow does, so that both can run on one machine."""
+    from cis490.gpus import ON_CPU, claim
+    from cis490.hardware import may_use_gpu
+
+    training = config["training"]
+    if options.architecture not in ON_CPU and may_use_gpu(training["device"]):
+        claim(training["gpu_slots"])
+
+
 def _train(options: argparse.Namespace) -> None:
     from cis490.code import LEARNING, code_hash
     from cis490.training.predict import predict
@@ -343,6 +353,7 @@ def _train(options: argparse.Namespace) -> None:
     split = _split(options, config)
     name, model = split["name"], f"{options.architecture}_{options.mode}"
     features, tensors = _windows(results, split, "train")
+    _claim_card(options, config)
     searched = config["tune"] and options.architecture in SPACES
     train(
         options.architecture,
@@ -379,6 +390,7 @@ def _out_of_fold(options: argparse.Namespace) -> None:
     split = _split(options, config)
     name, model = split["name"], f"{options.architecture}_{options.mode}"
     features, tensors = _windows(results, split, "train")
+    _claim_card(options, config)
     out = results / f"oof/{name}/{model}.parquet"
     out_of_fold(
         options.architecture,
@@ -410,6 +422,7 @@ def _tune(options: argparse.Namespace) -> None:
 
     split = _split(options, config)
     features, tensors = _windows(results, split, "train")
+    _claim_card(options, config)
     source = Source(
         options.architecture,
         options.mode,

@@ -85,7 +85,8 @@ def job(log_file: StrPath) -> Iterator[logging.Logger]:
     """Run a workflow job: log to `log_file`; end with one line and exit code 1 on a known error.
 
     An error of our own (`Cis490Error`) is written for a person and needs no traceback; any other
-    exception leaves its traceback in the log and goes on to fail the job.
+    exception leaves its traceback in the log and goes on to fail the job. A job that Snakemake
+    counts as one that uses a GPU begins when it has a card.
     """
     path = Path(log_file)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +95,7 @@ def job(log_file: StrPath) -> Iterator[logging.Logger]:
     logger.setLevel(logging.INFO)
     logger.handlers[:] = [to_file, Terminal("/".join(path.with_suffix("").parts[-2:]))]
     try:
+        _claim_card()
         yield logger
     except Cis490Error as error:
         logger.error("error: %s", error)
@@ -103,3 +105,13 @@ def job(log_file: StrPath) -> Iterator[logging.Logger]:
         raise
     finally:
         to_file.close()
+
+
+def _claim_card() -> None:
+    # Snakemake puts `snakemake` into the script that it runs. Taken from there, because a script's
+    # text counts as code of what it makes: to hand it on there would train every model again.
+    told = getattr(sys.modules["__main__"], "snakemake", None)
+    if told is not None and told.resources.get("gpu", 0):
+        from cis490 import gpus
+
+        gpus.claim(told.config["training"]["gpu_slots"])

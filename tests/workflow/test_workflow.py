@@ -471,3 +471,26 @@ def test_transfer_probes_and_robustness_are_made_for_what_is_trained_and_stand_i
     assert "Robustness of split host" in page
     assert "cross-host - in-host" in page
     assert run.jobs() == {}
+
+
+def test_a_job_that_uses_a_gpu_gets_a_card_of_its_own_before_torch_looks_for_one(run):
+    card = "GPU-5c9a2f8e-0000-4000-8000-000000000001"
+    smi = run.folder / "bin/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(f"#!/bin/sh\necho 'GPU 0: Some card (UUID: {card})'\n")
+    smi.chmod(0o755)
+    run.settings(training={"epochs": 2, "device": "cuda"})
+    target = "results/predictions/host/{}_realistic.parquet"
+    done = subprocess.run(
+        run.command("--force", target.format("mlp"), target.format("gbt"), "--keep-going"),
+        cwd=run.folder,
+        capture_output=True,
+        env={k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+        | {"HOME": str(run.home), "PATH": f"{smi.parent}:{os.environ['PATH']}"},
+        timeout=300,
+    )
+    logs = run.results / "logs/predict/host"
+    assert f"computes on {card}" in (logs / "mlp_realistic.log").read_text()
+    assert "computes on" not in (logs / "gbt_realistic.log").read_text()
+    if done.returncode:  # where there is no such card
+        assert "finds no CUDA device" in (logs / "mlp_realistic.log").read_text()
