@@ -8,19 +8,22 @@ import os
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(workflow.basedir).resolve()
+REPOSITORY = Path(workflow.current_basedir).resolve().parent
 SOURCE = REPOSITORY / "src"
+INSTALLED = not SOURCE.exists()
+if INSTALLED:  # REPOSITORY is cis490/_workflow beside other packages
+    SOURCE = REPOSITORY.parents[1]
 
 # The code that the params hash is the code that runs, whatever else is installed; and the clone is
 # only read: nothing compiled is left in it. Jobs run side by side, each with the threads that its
 # rule names.
-sys.path.insert(0, str(SOURCE))
+if not INSTALLED:
+    sys.path.insert(0, str(SOURCE))
+    os.environ.update(
+        PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")]))
+    )
 sys.dont_write_bytecode = True
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [str(SOURCE), os.getenv("PYTHONPATH")])),
-    PYTHONDONTWRITEBYTECODE="1",
-    POLARS_MAX_THREADS="1",
-)
+os.environ.update(PYTHONDONTWRITEBYTECODE="1", POLARS_MAX_THREADS="1")
 
 from cis490.code import LEARNING, code_hash
 from cis490.config import require_optuna, resolve, splits

@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 
 from cis490 import __version__
 from cis490.channels import MODES
-from cis490.config import read_yaml, require_optuna, resolve, splits
+from cis490.config import merge, read_yaml, require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, read_store, training_settings
 from cis490.errors import Cis490Error, ConfigError
+from cis490.home import workflow_folder
 from cis490.logs import LiveTerminal, Terminal, logger
 
 T = TypeVar("T")
-
-_DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cis490 {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
+    init = _command(commands, "init", _init, "set up a folder to run the workflow in")
+    init.add_argument("folder", type=Path, metavar="DIR", help="made if need be")
+    init.add_argument("--store", type=Path, help="folder of episodes, to put into its config.yaml")
+
     validate = _command(commands, "validate", _validate, "judge every episode of a store")
     validate.add_argument("store", type=Path, metavar="STORE", help="folder of episodes")
     validate.add_argument("--out", type=Path, help="also write the verdicts to this Parquet file")
@@ -93,13 +96,28 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, oof, tune, tuned, evaluate):
         command.add_argument("--split", help="name of the split (default: the primary one)")
     report = _command(commands, "report", _report, "print the first page of the report")
+    doctor = _command(commands, "doctor", _doctor, "say what is wrong here, and how to mend it")
+    doctor.add_argument("--profile", type=Path, help="check what this profile needs, SLURM say")
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    clean = _command(commands, "clean", _clean, "remove results that no config refers to any more")
+    clean.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CONFIG",
+        help="another config whose results stay; may be given several times",
+    )
+    how = clean.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="only say what would go (the default)")
+    how.add_argument("--yes", action="store_true", help="remove it")
     _simulate_arguments(
         _command(commands, "simulate", _simulate, "make a store of any size, for tests")
     )
     _watch_arguments(
         _command(commands, "watch", _watch, "run the workflow when new episodes have arrived")
     )
-    for command in (ingest, train, oof, tune, tuned, evaluate, report):
+    for command in (ingest, train, oof, tune, tuned, evaluate, report, doctor, clean):
         command.add_argument(
             "--results", type=Path, default=Path("results"), help="folder (default: results)"
         )
@@ -174,9 +192,19 @@ def _command(
 
 
 def _config(options: argparse.Namespace, **overrides: Any) -> dict[str, Any]:
-    user = read_yaml(options.configfile) if options.configfile else {}
-    default = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else None
+    default = workflow_folder() / "config.yaml"
+    user = read_yaml("config.yaml") if _was_set_up(Path()) else {}
+    if options.configfile:
+        user = merge(user, read_yaml(options.configfile))
     return resolve({**user, **overrides}, default_file=default)
+
+
+def _was_set_up(folder: Path) -> bool:
+    """Whether `cis490 init` made a folder: its Snakefile takes the config.yaml beside it."""
+    try:
+        return "cis490.home" in (folder / "Snakefile").read_text()
+    except OSError:
+        return False
 
 
 def _progress(items: Iterable[T], n: int, what: str) -> Iterator[T]:
@@ -188,6 +216,24 @@ def _progress(items: Iterable[T], n: int, what: str) -> Iterator[T]:
         yield item
     if shown:
         print(f"\r{what} {n}/{n}", file=sys.stderr)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from cis490.init import init
+
+    chosen = init(options.folder, options.store)
+    print(
+        f"{options.folder}/config.yaml   the settings\n"
+        f"{options.folder}/profiles/     how jobs are started: default, and those for --profile\n"
+        f"{options.folder}/Snakefile     leads to the workflow in {workflow_folder()}\n"
+    )
+    if options.store:
+        trained, tested = (", ".join(chosen[f"{part}_hosts"]) for part in ("train", "test"))
+        print(f"A first guess, to be changed in config.yaml: trained on {trained or 'no host'},")
+        print(f"tested on {tested or 'no host'}.")
+    else:
+        print("Set `store`, `train_hosts` and `test_hosts` in config.yaml.")
+    print(f"Then: cd {options.folder} && cis490 doctor && snakemake --cores 2")
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -526,3 +572,33 @@ def _report(options: argparse.Namespace) -> None:
     from cis490.report.headline import print_headline
 
     print_headline(options.results / "report/comparison_v2.md")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from cis490 import doctor, files
+
+    findings = doctor.examine(lambda: _config(options), options.results, options.profile)
+    print(files.to_json(findings) if options.json else doctor.render(findings), end="")
+    if any(finding.state == "fault" for finding in findings):
+        sys.exit(1)
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from cis490.clean import as_text, leftovers, remove
+
+    configs = [_config(options)]
+    for other in options.also:
+        configs.append(_config(argparse.Namespace(**vars(options) | {"configfile": other})))
+    found = leftovers(options.results, configs)
+    for line in found.summary():
+        print(line)
+    if options.verbose:
+        print(*(f"{options.results}/{path}" for path in found.files), sep="\n")
+        print(*(f"unknown, stays: {options.results}/{path}" for path in found.unknown), sep="\n")
+    n, size = len(found.files), as_text(found.n_bytes)
+    if not n:
+        print(f"{options.results} holds nothing that could go")
+    elif options.yes:
+        print(f"{as_text(remove(found))} freed, {n:,} files")
+    else:
+        print(f"{size} in {n:,} files would go; nothing was removed: to do so, add --yes")

@@ -18,13 +18,7 @@ import yaml
 
 from cis490.errors import ConfigError
 from cis490.files import StrPath
-
-# In a clone the schema stands at the top of the repository, in a wheel beside this file.
-_HERE = Path(__file__).resolve().parent
-_SCHEMA_PLACES = (
-    _HERE.parents[1] / "schemas" / "config.schema.yaml",
-    _HERE / "config.schema.yaml",
-)
+from cis490.home import workflow_folder
 
 
 def resolve(
@@ -52,7 +46,7 @@ def resolve(
         _absolute(base, Path(default_file).resolve().parent)
     user = copy.deepcopy(dict(overrides))
     _absolute(user, Path(working_directory).resolve())
-    config: dict[str, Any] = _numbers(_merge(base, user), _schema())
+    config: dict[str, Any] = _numbers(merge(base, user), _schema())
     _times(config)
     _check_one_imbalance(config.get("training"))
     _check(config)
@@ -86,10 +80,7 @@ def read_yaml(path: StrPath) -> dict[str, Any]:
 
 @cache
 def _schema() -> dict[str, Any]:
-    for place in _SCHEMA_PLACES:
-        if place.exists():
-            return read_yaml(place)
-    raise ConfigError(f"the settings' schema is missing: looked for {_SCHEMA_PLACES[0]}")
+    return read_yaml(workflow_folder() / "schemas/config.schema.yaml")
 
 
 def _absolute(config: dict[str, Any], base: Path) -> None:
@@ -98,11 +89,12 @@ def _absolute(config: dict[str, Any], base: Path) -> None:
             config[key] = str(base / Path(config[key]).expanduser())
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `over` says in its place; mappings are merged, lists replaced."""
     merged = copy.deepcopy(dict(base))
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
     return merged
 
 

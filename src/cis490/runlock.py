@@ -91,3 +91,26 @@ def hold(path: Path) -> tuple[IO[str] | None, str | None]:
     file.write(str(os.getpid()))
     file.flush()
     return file, None
+
+
+def keep_out(folder: Path) -> IO[str] | None:
+    """Keep runs of a working directory from starting, without waiting and without removing a thing.
+
+    Args:
+        folder: as of `claim`; must exist.
+
+    Returns:
+        As `claim`; where the file system has no locks, None if Snakemake's own say that a run is
+        alive, or was when it was killed.
+    """
+    file = (folder / "cis490.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:
+        if any((folder / "locks").glob("*")):
+            file.close()
+            return None
+    return file

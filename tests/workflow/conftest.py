@@ -31,6 +31,21 @@ SETTINGS = {
 }
 
 
+# Each job notes at its end which packages it has imported.
+NOTE_IMPORTS = """
+import atexit, pathlib, sys
+
+@atexit.register
+def note():
+    script = pathlib.Path(getattr(sys.modules["__main__"], "__real_file__", "x"))
+    if ".snakemake/scripts" in str(script):
+        names = sorted({name.partition(".")[0] for name in sys.modules})
+        out = pathlib.Path(__file__).with_name(f"{script.stem.split('.')[-1]}.imports")
+        with out.open("a") as file:
+            file.write(" ".join(names) + "\\n")
+"""
+
+
 @dataclass
 class Run:
     """A working directory with a store, a config and results."""
@@ -68,9 +83,14 @@ class Run:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            env=os.environ | {"HOME": str(self.home)},
+            env=os.environ | {"HOME": str(self.home), "PYTHONPATH": self.python_path},
             timeout=300,
         )
+
+    @property
+    def python_path(self) -> str:
+        """With a folder that may hold a sitecustomize.py for the run and its jobs."""
+        return os.pathsep.join([str(self.folder / "site"), os.getenv("PYTHONPATH", "")])
 
     def ok(self, *arguments: str, cores: int = 2) -> str:
         done = self.snakemake(*arguments, cores=cores)
@@ -106,7 +126,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tmp_path_factory.mktemp("finished"))
     small_fleet(run.folder / "store")
     run.settings()
+    (run.folder / "site").mkdir()
+    (run.folder / "site/sitecustomize.py").write_text(NOTE_IMPORTS)
     run.ok()
+    (run.folder / "site/sitecustomize.py").unlink()
     return run
 
 

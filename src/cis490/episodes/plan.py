@@ -67,7 +67,7 @@ def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, Batch]:
             split would train on was there by its `as_of`.
     """
     manifests, report, batches = _planned(config)
-    _require_hosts(config, {batch.host_id for batch in batches.values()})
+    require_hosts(config, {batch.host_id for batch in batches.values()})
     _require_training(config, batches)
     folder = Path(folder)
     for manifest in manifests:
@@ -267,7 +267,12 @@ def _require_training(config: Mapping[str, Any], batches: Mapping[str, Batch]) -
             )
 
 
-def _require_hosts(config: Mapping[str, Any], there: set[str]) -> None:
+def require_hosts(config: Mapping[str, Any], there: set[str]) -> None:
+    """Check that the hosts of all splits are among those of the store.
+
+    Raises:
+        StoreError: one is not.
+    """
     for split in splits(config):
         if split["recipe"] != "host":
             continue
