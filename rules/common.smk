@@ -36,6 +36,11 @@ from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
 
 try:
+    if INSTALLED and workflow.deployment_settings.deployment_method:
+        raise Cis490Error(
+            "--sdm makes environments that do not hold the installed cis490: use a clone, where jobs "
+            "run the code in src/, or leave --sdm out"
+        )
     config.update(resolve(config, default_file=REPOSITORY / "config.yaml"))
     require_optuna(config)
     SPLITS = {split["name"]: split for split in splits(config)}

@@ -80,4 +80,3 @@ def test_a_folder_that_was_set_up_runs(where, request, tmp_path):
     assert "Nothing to be done" in again
     told = python(*CLI, "doctor", source=source, cwd=folder)
     assert "models     1 whole, of this code and schema" in told
-    assert not [path for path in source.rglob("*.pyc") if "_workflow" in str(path)]
