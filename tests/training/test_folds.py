@@ -445,8 +445,9 @@ def test_each_fold_follows_phases_as_its_own_training_episodes_do(world, monkeyp
         fitted.append((self.transition, set(rows["episode_id"])))
         return apply(self, probabilities, rows)
 
+    folder = world.train("gbt", **settings_of_a_test()["training"])
     monkeypatch.setattr(PhaseFilter, "apply", applying)
-    table = pl.read_parquet(predicted(world, "gbt"))
+    table = pl.read_parquet(predicted(world, "gbt", folder))
     assert [episodes for _, episodes in fitted] == [
         set(table.filter(fold=number)["episode_id"]) for number in sorted(set(table["fold"]))
     ]
@@ -474,7 +475,7 @@ def test_of_rivals_only_the_best_by_val_is_predicted_and_the_others_say_why(tmp_
     def described(path):
         description = read_description(path)
         mean = on_val[description["architecture"]]
-        return description | {"val_macro_f1": description["val_macro_f1"] | {"mean": mean}}
+        return description | {"val_macro_f1_filtered": mean}
 
     monkeypatch.setattr(folds, "read_description", described)
     found = {
@@ -497,5 +498,5 @@ def test_of_rivals_only_the_best_by_val_is_predicted_and_the_others_say_why(tmp_
     [({"mlp": 0.5, "cnn": 0.5}, "cnn"), ({"mlp": None, "cnn": 0.1}, "cnn"), ({"mlp": None}, None)],
 )
 def test_the_best_by_val_is_the_first_name_of_equals_and_never_one_that_failed(on_val, best):
-    models = [{"architecture": name, "val_macro_f1": {"mean": f1}} for name, f1 in on_val.items()]
+    models = [{"architecture": name, "val_macro_f1_filtered": f1} for name, f1 in on_val.items()]
     assert best_by_val(models) == best

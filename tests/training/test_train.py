@@ -1,6 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import f1_score
 
 from cis490 import files
 from cis490.channels import PHASES
@@ -393,3 +394,21 @@ def test_predictions_are_a_models_own_after_its_filter_unless_that_is_off(world,
 def test_what_is_too_sure_passes_no_filter(world):
     folder = world.train("minirocket", phase_filter=True)
     assert files.read_json(folder / "model.json")["phase_filter"] is None
+
+
+@pytest.mark.parametrize("name", ["gbt", "cnn", "minirocket"])
+def test_val_after_the_filter_is_macro_f1_of_what_is_predicted_of_val(tmp_path, name):
+    world = World(tmp_path)
+    folder = world.train(name, seeds=(42, 7))
+    frame, _ = world.predict(folder)
+    val = frame.filter(part="val")
+    scores = []
+    for seed in (42, 7):
+        rows = val.filter(seed=seed)
+        said = rows.select(f"p_{phase}" for phase in PHASES).to_numpy().argmax(1)
+        truth = [PHASES.index(phase) for phase in rows["phase"]]
+        scores.append(
+            f1_score(truth, said, labels=sorted(set(truth)), average="macro", zero_division=0)
+        )
+    told = files.read_json(folder / "model.json")["val_macro_f1_filtered"]
+    assert told == pytest.approx(sum(scores) / 2, abs=1e-9)

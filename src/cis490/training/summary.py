@@ -45,11 +45,11 @@ def aggregate(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def best_by_val(models: Sequence[Mapping[str, Any]]) -> str | None:
-    """The architecture with the best mean over seeds on val, of model.json each of one mode.
+    """The architecture that is best on val as the report shows it, of model.json each of one mode.
 
     A tie goes to the first name; None if all failed or there is no val.
     """
-    mean = {model["architecture"]: model["val_macro_f1"]["mean"] for model in models}
+    mean = {model["architecture"]: model["val_macro_f1_filtered"] for model in models}
     good = [name for name in sorted(mean) if mean[name] is not None]
     return max(good, key=lambda name: mean[name], default=None)
 

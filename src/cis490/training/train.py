@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,9 +23,11 @@ from cis490.training.data import Cases, columns_of, load_fit
 from cis490.training.finder import RateCache
 from cis490.training.ladder import Ladder, report
 from cis490.training.phases import PhaseFilter
+from cis490.training.predict import predictions_of
 from cis490.training.progress import Progress
 from cis490.training.provenance import Timer, data_sha256, provenance
 from cis490.training.run import Row, Run
+from cis490.training.schedule import macro_f1
 from cis490.training.settings import settings_of
 from cis490.training.summary import aggregate
 from cis490.training.tuned import read_tuning
@@ -152,6 +155,7 @@ def train(
         with timer.phase(f"seed {seed}"):
             outcomes.append(train_seed(create(seed), prepared, run, progress))
         run = replace(run, profile=None)  # of the first seed alone
+    follows = fit_filter(kind, settings, parts["train"], config)
     description = {
         "architecture": architecture,
         "mode": mode,
@@ -160,8 +164,8 @@ def train(
         "fit_sha256": fit_sha256,
         "data_sha256": data,
         "settings": {k: v for k, v in asdict(settings).items() if k != "device"},
-        "phase_filter": (follows := fit_filter(kind, settings, parts["train"], config))
-        and follows.state(),
+        "phase_filter": follows and follows.state(),
+        "val_macro_f1_filtered": _on_val(outcomes, parts["val"], follows),
         "tuning": search and {"n_trials": search["n_trials"], **search["chosen"]},
         "n_windows": {part: len(cases.y) for part, cases in parts.items()},
         "n_episodes": {part: cases.rows["episode_id"].n_unique() for part, cases in parts.items()},
@@ -180,6 +184,21 @@ def train(
     _write(out, description, outcomes, told)
     if places.states:
         shutil.rmtree(places.states, ignore_errors=True)
+
+
+def _on_val(outcomes: Sequence[Outcome], val: Cases, follows: PhaseFilter | None) -> float | None:
+    """Macro F1 on val as it is reported, after the filter, mean over seeds that did not fail.
+
+    None if all failed, or there is no val.
+    """
+    models = [outcome.model for outcome in outcomes if outcome.model is not None]
+    if not models or not len(val.y):
+        return None
+    columns = [f"p_{phase}" for phase in PHASES]
+    said = [predictions_of(model, val, model.seed, follows).select(columns) for model in models]
+    return statistics.fmean(
+        macro_f1(val.y, frame.to_numpy().argmax(1), len(PHASES)) for frame in said
+    )
 
 
 def fit_filter(
