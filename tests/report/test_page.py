@@ -18,7 +18,7 @@ from cis490.report.headline import END_OF_HEADLINE
 from cis490.report.names import split_pictures
 from cis490.report.style import PALETTE
 from tests.evaluation.world import SKILL, SMALL, SOME
-from tests.report.fleet import Fleet, render
+from tests.report.fleet import STAGES, Fleet, render
 
 COMPANY = {("minirocket", "realistic"): 0.9, ("minirocket", "oracle"): 0.9}
 LARGER = {**SMALL, "test": {"birch": {"cpu-saturate": 6, "io-walk": 3, "none": 4}}}
@@ -186,19 +186,21 @@ def test_the_first_screen_has_question_answer_and_what_was_not_tested(html: str)
 def test_tiles_copy_the_figures_of_the_best_by_val(fleet: Fleet, html: str) -> None:
     of_best = {"model": "gbt", "mode": "realistic"}
     clock = {"model": "window_index", "mode": "baseline"}
-    known = pl.concat([pl.read_parquet(fleet.table(name)) for name in ("metrics", "detection")])
+    tables = ("metrics", "detection", "transfer")
+    known = pl.concat([pl.read_parquet(fleet.table(name)) for name in tables])
     rows = known.filter(pl.col("seed").is_null())
     expected = []
     for metric, scope, part, name, digits in (
         ("macro_f1", "all", "test", of_best, 3),
-        ("macro_f1", "all", "val", of_best, 3),
+        ("macro_f1_change", "transfer", "cross_host", of_best, 3),
         ("macro_f1", "all", "test", clock, 3),
         ("caught", "alarm", "test", of_best, 3),
         ("delay_median_s", "alarm", "test", of_best, 1),
         ("false_alarms_per_hour", "alarm", "test", of_best, 2),
     ):
         (row,) = rows.filter(metric=metric, scope=scope, key="all", part=part, **name).to_dicts()
-        shown = [f"{row[end]:.{digits}f}" for end in ("estimate", "low", "high")]
+        sign = "+" if metric.endswith("change") else ""
+        shown = [f"{row[end]:{sign}.{digits}f}" for end in ("estimate", "low", "high")]
         expected.append([*(value.replace("inf", "missed") for value in shown), row["n_episodes"]])
     tile = r"<b>([^<]+)</b><span[^>]*>\[([^,]+), ([^\]]+)\]</span><span[^>]*>.*?n\W+(\d+) episodes"
     found = re.findall(tile, html.partition("</header>")[0])
@@ -421,4 +423,25 @@ def test_a_store_of_many_hosts_shows_the_largest_and_counts_the_others(fleet: Fl
     assert shown[-1] == "20 others"
     assert len(shown) == 11
     write_parquet(fleet.folder / "validation.parquet", verdicts)
+    render(fleet)
+
+
+def test_what_hosts_never_seen_cost_leads_the_page_and_names_each_host(
+    fleet: Fleet, html: str
+) -> None:
+    table = pl.read_parquet(fleet.table("transfer")).filter(metric="macro_f1_change")
+    head = plain(html.partition("</header>")[0])
+    leader = table.filter(model="gbt", mode="realistic")
+    assert "On hosts never seen macro F1 of gbt realistic changes by" in head
+    for row in leader.to_dicts():
+        low, high = row["low"], row["high"]
+        assert f"{row['estimate']:+.3f} [{low:+.3f}, {high:+.3f}]" in head
+        assert row["key"] == "all" or f"{row['key']} {row['estimate']:+.3f}" in head
+
+
+def test_without_transfer_the_page_says_so_and_shows_val_instead(fleet: Fleet) -> None:
+    words = plain(checked(render(fleet, stages=[each for each in STAGES if each != "transfer"])))
+    assert "Not computed: there is no transfer.parquet" in words
+    assert "On hosts never seen" not in words
+    assert "on val, which chose it" in words
     render(fleet)

@@ -161,7 +161,7 @@ def caveats(results: Results) -> list[str]:
     untested = results.split["untested_profiles"]
     if untested and results.part == "test":
         bullets.append(f"**Not tested:** {profiles(untested)}: no test episode has this profile.")
-    bullets += _phases(results)
+    bullets = transferred.bullet(results) + bullets + _phases(results)
     bullets += [
         f"**Failed:** {detector}: {one_line(reason)}" for detector, reason in results.failed
     ]

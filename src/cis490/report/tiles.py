@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cis490.evaluation.baselines import CLOCK, MODE
+from cis490.report import transferred
 from cis490.report.results import Detector, Figure, Results
-from cis490.report.text import NOTHING, count, delay, hourly, interval
+from cis490.report.text import NOTHING, count, delay, hourly, interval, signed
 
 
 class Tile(NamedTuple):
@@ -24,7 +25,10 @@ def tiles(results: Results) -> list[Tile]:
     if leader is None or part is None:
         return []
     asked = [_tile(results.figure(leader, "macro_f1"), f"macro F1 of {leader} on {part}", interval)]
-    if part == "test":
+    if cost := transferred.cost(results):
+        what = f"change of macro F1 of {cost.detector} on hosts never seen, all hosts"
+        asked.append(_tile(cost.change, what, signed))
+    elif part == "test":
         val = results.figure(leader, "macro_f1", part="val")
         asked.append(_tile(val, f"macro F1 of {leader} on val, which chose it", interval))
     clock = results.figure(Detector(CLOCK, MODE), "macro_f1")

@@ -20,7 +20,7 @@ from cis490.report.style import (
     text_width,
 )
 from cis490.report.svg import Picture
-from cis490.report.text import NOTHING, count, interval, listing, signed
+from cis490.report.text import FEW_HOSTS, NOTHING, count, interval, listing, signed
 
 CHAPTER: Final = "How the detectors compare"
 HEADING: Final = "Machines that it knows, and machines never seen"
@@ -64,6 +64,34 @@ def moved(results: Results) -> list[Moved]:
             change = results.figure(detector, "macro_f1_change", _SCOPE, host, _SIDES[1])
             found.append(Moved(detector, host, known, unknown, change))
     return found
+
+
+def cost(results: Results) -> Moved | None:
+    """What hosts never seen cost over all hosts: the leader, or else the first that was tried.
+
+    None where there is no difference: not computed, or of one host.
+    """
+    found = [each for each in moved(results) if each.host == _ALL and each.change]
+    own = [each for each in found if each.detector == results.leader]
+    return next(iter([*own, *found]), None)
+
+
+def bullet(results: Results) -> list[str]:
+    """The same in a sentence, with each host."""
+    of = cost(results)
+    if of is None:
+        return []
+    hosts = [
+        f"{each.host} {signed(each.change)}"
+        for each in moved(results)
+        if each.detector == of.detector and each.host != _ALL and each.change
+    ]
+    each_host = f" ({'; '.join(hosts)})" if len(hosts) < FEW_HOSTS else ""
+    return [
+        f"**On hosts never seen** macro F1 of {of.detector} changes by {signed(of.change)}"
+        f"{each_host}: learned with other episodes of the host it is {interval(of.in_host)} on the "
+        f"same {count(of.n_episodes, 'episode')}."
+    ]
 
 
 def headline(results: Results) -> list[Block]:
