@@ -74,6 +74,13 @@ def test_nothing_is_overwritten_and_then_nothing_is_written(there, tmp_path):
     assert (tmp_path / there).read_text() == "mine"
 
 
+@pytest.mark.parametrize("below", ["", "deep"])
+def test_a_place_where_no_folder_can_be_is_said(below, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Cis490Error, match=r"cannot be set up .*: choose another folder"):
+        init(tmp_path / "file" / below)
+
+
 def test_a_store_that_is_none_leaves_no_folder(tmp_path):
     with pytest.raises(StoreError, match="no such folder"):
         init(tmp_path / "new", tmp_path / "nowhere")

@@ -52,7 +52,8 @@ def init(folder: Path, store: Path | None = None) -> dict[str, Any]:
         What was set: store, train_hosts and test_hosts.
 
     Raises:
-        Cis490Error: a file to be written is there already; then nothing is written.
+        Cis490Error: a file to be written is there already; then nothing is written. Or the folder
+            cannot be written to.
         StoreError: `store` is none.
     """
     for name in ("Snakefile", "config.yaml", "profiles"):
@@ -63,10 +64,15 @@ def init(folder: Path, store: Path | None = None) -> dict[str, Any]:
             )
     chosen = _chosen(store)
     defaults = (workflow_folder() / "config.yaml").read_text()
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(workflow_folder() / "profiles", folder / "profiles")
-    files.write_text(folder / "config.yaml", settings(defaults, chosen))
-    files.write_text(folder / "Snakefile", _SNAKEFILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(workflow_folder() / "profiles", folder / "profiles")
+        files.write_text(folder / "config.yaml", settings(defaults, chosen))
+        files.write_text(folder / "Snakefile", _SNAKEFILE)
+    except OSError as error:
+        raise Cis490Error(
+            f"{folder} cannot be set up ({error.strerror}): choose another folder"
+        ) from None
     return chosen
 
 
