@@ -14,7 +14,8 @@ from tests.conftest import ROOT
 
 # Takes a card as a job of the workflow does, says which, and keeps it until its input is closed.
 JOB = """
-import sys, types
+import signal, sys, types
+signal.alarm(120)  # so that a test fails and does not hang
 from cis490.logs import job
 slots, log, wanted = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 snakemake = types.SimpleNamespace(
