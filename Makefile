@@ -17,7 +17,7 @@ help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: setup ## set up, run the workflow on the sample store, show the report's first page
-	PATH="$(abspath $(BIN)):$$PATH" $(SMK) --cores $(CORES) --resources gpu=1
+	PATH="$(abspath $(BIN)):$$PATH" $(SMK) --cores $(CORES) --resources gpu=1 --logger cis490
 	@$(BIN)/cis490 report
 
 # Side by side, in pieces as they stand, so that what a file sets up is mostly set up once.

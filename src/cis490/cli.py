@@ -111,6 +111,21 @@ def _parser() -> argparse.ArgumentParser:
     how = clean.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="only say what would go (the default)")
     how.add_argument("--yes", action="store_true", help="remove it")
+    times = _command(commands, "times", _times, "say where time and memory of the workflow went")
+    times.add_argument(
+        "--picture", type=Path, metavar="OUT", help="also draw it (.svg, .png, .pdf)"
+    )
+    times.add_argument("--timeline", type=Path, metavar="OUT", help="draw when each job ran")
+    status = _command(commands, "status", _status, "say how the last run is doing")
+    for command in (times, status):
+        command.add_argument(
+            "results",
+            nargs="?",
+            type=Path,
+            default=Path("results"),
+            metavar="RESULTS",
+            help="folder of results (default: results)",
+        )
     _simulate_arguments(
         _command(commands, "simulate", _simulate, "make a store of any size, for tests")
     )
@@ -602,3 +617,23 @@ def _clean(options: argparse.Namespace) -> None:
         print(f"{as_text(remove(found))} freed, {n:,} files")
     else:
         print(f"{size} in {n:,} files would go; nothing was removed: to do so, add --yes")
+
+
+def _times(options: argparse.Namespace) -> None:
+    from cis490.runs.times import Times, tables
+
+    times = Times.of(options.results)
+    print("\n".join(tables(times)))
+    if options.picture or options.timeline:
+        from cis490.runs import pictures
+
+        if options.picture:
+            pictures.write(pictures.costs(times), options.picture)
+        if options.timeline:
+            pictures.write(pictures.timeline(times.last), options.timeline)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from cis490.runs.status import status
+
+    print("\n".join(status(options.results)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import shutil
 import sys
 import time
@@ -20,12 +22,17 @@ logger = logging.getLogger("cis490")
 MILESTONE: Final = 25
 logging.addLevelName(MILESTONE, "MILESTONE")
 
+# Set where a live view shows the last line of each job's log, so that jobs need not.
+WATCHED: Final = "CIS490_WATCHED"
+
 _QUIET_S = 5.0
 _ERASE: Final = "\x1b[K"  # from the cursor to the end of the line
 
 
 class Terminal(logging.StreamHandler):
     """Shows milestones, and of the rest one line each few seconds, so that long work is seen.
+
+    Under a live view of the run, milestones alone.
 
     Args:
         job: whose lines they are, told for jobs that run side by side.
@@ -34,13 +41,14 @@ class Terminal(logging.StreamHandler):
     def __init__(self, job: str) -> None:
         super().__init__()
         self.job = job
-        self._next = time.monotonic() + _QUIET_S
+        self._quiet_s = math.inf if os.environ.get(WATCHED) else _QUIET_S
+        self._next = time.monotonic() + self._quiet_s
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record if it is a milestone, or if nothing was written for a while."""
         now = time.monotonic()
         if record.levelno >= MILESTONE or now >= self._next:
-            self._next = now + _QUIET_S
+            self._next = now + self._quiet_s
             super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:

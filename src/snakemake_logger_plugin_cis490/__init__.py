@@ -1,0 +1,254 @@
+"""Snakemake's logger plugin `cis490`: it tells `cis490.runs` what Snakemake does.
+
+    snakemake --logger cis490 --cores 2
+
+Each call of snakemake imports this module, whether it asks for the plugin or not: it imports
+nothing but the interface until a run begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+if TYPE_CHECKING:
+    from cis490.runs.watch import Watch
+
+# What Snakemake says of itself and nobody needs who watches a run; the rest is passed on.
+_CHATTER: Final = re.compile(
+    r"Building DAG of jobs|Using shell|Select jobs to execute|Conda environments: ignored"
+    r"|Singularity containers: ignored|Assuming unrestricted shared filesystem"
+    r"|Using (workflow specific )?profiles?\b|host: |Complete log|Elapsed time: |Execute \d+ jobs"
+)
+
+
+class LogHandler(LogHandlerBase):
+    """Turns records into events; the usual output is replaced only where nobody asked for it."""
+
+    def __post_init__(self) -> None:
+        """Nothing is opened before a run begins: the working directory is not known yet."""
+        asked = self.common_settings
+        quiet = {str(kind).rpartition(".")[2].lower() for kind in asked.quiet or ()}
+        self._silent = "all" in quiet
+        self._speaks = not quiet & {"all", "progress", "rules"}
+        # Who asks for more than usual gets Snakemake's own words.
+        self._replaces = not (
+            asked.dryrun or asked.verbose or asked.printshellcmds or asked.debug_dag
+        )
+        self._watch: Watch | None = None
+        self._room: dict[str, float] = {}
+        self._after: dict[str, list[str]] = {}
+        self._remote = False
+        self._header: dict[str, Any] = {}
+        self._broken = False
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """Whether this takes the place of the usual output."""
+        return self._replaces
+
+    @property
+    def writes_to_file(self) -> bool:
+        """The journal is none of the log files that Snakemake names at the end."""
+        return False
+
+    @property
+    def has_filter(self) -> bool:
+        """All events are wanted, also those that `--quiet` hides."""
+        return True
+
+    @property
+    def has_formatter(self) -> bool:
+        """Errors are told in Snakemake's own words."""
+        return False
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        """Which rule waits for which says how long a run will take."""
+        return not self.common_settings.dryrun
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record; a fault of ours never stops a run, and hides no error of another."""
+        if self.common_settings.dryrun:
+            return
+        try:
+            if not self._broken:
+                self._take(record)
+                return
+        except Exception as error:
+            self._broken = True
+            self._print(f"cis490: no more is shown of this run ({type(error).__name__}: {error})")
+        if record.levelno >= logging.WARNING or self._is_news(record):
+            self._print(self.format(record))
+
+    def close(self) -> None:
+        """End the view and the journal of the run."""
+        watch, self._watch = self._watch, None
+        try:
+            if watch is not None:
+                watch.close()
+        except Exception as error:
+            self._print(f"cis490: the view did not end well ({type(error).__name__}: {error})")
+        super().close()
+
+    def _take(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.WORKFLOW_STARTED:
+            self._header = _header(record)
+        elif event == LogEvent.RULEGRAPH:
+            self._after = _after(getattr(record, "rulegraph", {}))
+        elif event == LogEvent.RESOURCES_INFO:
+            self._provided(record)
+        elif event == LogEvent.RUN_INFO:
+            self._plan(record)
+        elif event == LogEvent.JOB_INFO:
+            self._tell(_started(record), record)
+        elif event == LogEvent.JOB_FINISHED:
+            self._tell({"event": "job_finished", "jobid": _number(record)}, record)
+        elif event == LogEvent.JOB_ERROR:
+            self._fail(vars(record), record)
+        elif event == LogEvent.GROUP_ERROR:
+            for job in getattr(record, "job_error_info", None) or ():
+                self._fail(job, record)
+            self._pass_on(record)
+        elif event == LogEvent.ERROR:
+            message = record.getMessage()
+            self._tell({"event": "error", "message": message[:2000]}, record)
+            self._pass_on(record)
+        elif event is None and (record.levelno >= logging.WARNING or self._is_news(record)):
+            self._pass_on(record)
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "event", None) is not None or record.levelno < logging.INFO:
+            return False
+        return bool(record.getMessage().strip()) and not _CHATTER.match(record.getMessage())
+
+    def _tell(self, event: dict[str, Any], record: logging.LogRecord) -> None:
+        if self._watch is None:
+            self._watch = self._start(record)
+        self._watch.event(event, record.created)
+
+    def _start(self, record: logging.LogRecord) -> Watch:
+        from cis490.runs.watch import Watch
+
+        header = self._header
+        watch = Watch(
+            str(header.pop("workflow_id", record.created)),
+            Path.cwd(),
+            speaks=self._replaces and self._speaks,
+            live=os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb",
+            colour=not self.common_settings.nocolor,
+        )
+        watch.event({"event": "run_started", "pid": os.getpid(), **header}, record.created)
+        return watch
+
+    def _provided(self, record: logging.LogRecord) -> None:
+        nodes = getattr(record, "nodes", None)
+        self._remote |= nodes is not None
+        given = {
+            "_cores": getattr(record, "cores", None),
+            "_jobs": nodes if nodes != sys.maxsize else None,
+        }
+        self._room |= _numbers(given) | _own(getattr(record, "provided_resources", None))
+
+    def _plan(self, record: logging.LogRecord) -> None:
+        jobs = {k: v for k, v in getattr(record, "stats", {}).items() if k != "total"}
+        event = {"event": "planned", "jobs": jobs, "room": self._room, "remote": self._remote}
+        after = {rule: before for rule, before in self._after.items() if rule in jobs}
+        self._tell({**event, "after": after}, record)
+
+    def _fail(self, info: Mapping[str, Any], record: logging.LogRecord) -> None:
+        event = {"event": "job_failed", "jobid": info["jobid"], "rule": info.get("rule_name")}
+        aux = {k: str(v) for k, v in (info.get("aux") or {}).items()}
+        said = {"message": str(info.get("rule_msg") or "")[:2000], "aux": aux}
+        self._tell({**event, "log": list(info.get("log") or ()), **_present(said)}, record)
+        if self.common_settings.show_failed_logs or not self._speaks:
+            self._pass_on(record)
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        """Say what Snakemake says, in its words, unless `--quiet` hides it."""
+        if not self._replaces or self._silent:
+            return
+        text = self.format(record)
+        if not text or text == "None":
+            return
+        if self._watch is not None:
+            self._watch.say(text)
+        else:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        if self._replaces and not self._silent:
+            with suppress(OSError, ValueError):  # nobody listens any more
+                print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _header(record: logging.LogRecord) -> dict[str, Any]:
+    names = {
+        "workflow_id": "workflow_id",
+        "host": "host",
+        "cmd": "command",
+        "snakemake_version": "snakemake",
+        "config_md5": "config_md5",
+    }
+    given = {new: getattr(record, old, None) for old, new in names.items()}
+    return _present({name: str(value) for name, value in given.items() if value is not None})
+
+
+def _after(graph: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Rule and the rules that it waits for."""
+    after: dict[str, set[str]] = {}
+    for link in graph.get("links", ()):
+        if link["sourcerule"] != link["targetrule"]:
+            after.setdefault(link["targetrule"], set()).add(link["sourcerule"])
+    return {rule: sorted(before) for rule, before in after.items()}
+
+
+def _started(record: logging.LogRecord) -> dict[str, Any]:
+    given = vars(record)
+    event = {
+        "event": "job_started",
+        "jobid": given["jobid"],
+        "rule": given["rule_name"],
+        "wildcards": {k: str(v) for k, v in dict(given.get("wildcards") or {}).items()},
+        "threads": given.get("threads") or 1,
+        "resources": _own(given.get("resources")),
+        "log": [str(path) for path in given.get("log") or ()],
+        "benchmark": str(given["benchmark"]) if given.get("benchmark") else None,
+        "final": not given.get("output"),
+        "reason": str(given.get("reason") or "")[:200],
+    }
+    return {"event": event["event"], **_present(event)}
+
+
+def _number(record: logging.LogRecord) -> int:
+    given = vars(record)
+    return int(given["job_id"] if "job_id" in given else given["jobid"])
+
+
+def _own(resources: Any) -> dict[str, float]:
+    """Resources that rules name; Snakemake's, which begin with a line, say the same as threads."""
+    given = dict(resources.items()) if hasattr(resources, "items") else {}
+    return {name: n for name, n in _numbers(given).items() if not name.startswith("_")}
+
+
+def _numbers(given: Mapping[str, Any]) -> dict[str, float]:
+    """Those that are numbers."""
+    return {
+        str(name): value
+        for name, value in given.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _present(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in event.items() if v or (v == 0 and v is not False)}
