@@ -49,7 +49,15 @@ class LogHandler(LogHandlerBase):
         self._after: dict[str, list[str]] = {}
         self._remote = False
         self._header: dict[str, Any] = {}
-        self._broken = False
+        self._told = self._broken = False
+        self._live = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
+        if not asked.dryrun:
+            with suppress(ImportError):  # it fails again, and is told, when it is needed
+                # Here, for by the time that jobs start it would come too late.
+                import cis490.runs.watch
+
+                if self._live and self._replaces and self._speaks:
+                    import cis490.runs.screen  # noqa: F401
 
     @property
     def writes_to_stream(self) -> bool:
@@ -103,6 +111,7 @@ class LogHandler(LogHandlerBase):
     def _take(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.WORKFLOW_STARTED:
+            self._watch = self._watch or self._make()
             self._header = _header(record)
         elif event == LogEvent.RULEGRAPH:
             self._after = _after(getattr(record, "rulegraph", {}))
@@ -133,23 +142,22 @@ class LogHandler(LogHandlerBase):
         return bool(record.getMessage().strip()) and not _CHATTER.match(record.getMessage())
 
     def _tell(self, event: dict[str, Any], record: logging.LogRecord) -> None:
-        if self._watch is None:
-            self._watch = self._start(record)
+        self._watch = self._watch or self._make()
+        if not self._told:
+            self._told = True
+            begin = {"event": "run_started", "pid": os.getpid(), **self._header}
+            self._watch.event(begin, record.created)
         self._watch.event(event, record.created)
 
-    def _start(self, record: logging.LogRecord) -> Watch:
+    def _make(self) -> Watch:
         from cis490.runs.watch import Watch
 
-        header = self._header
-        watch = Watch(
-            str(header.pop("workflow_id", record.created)),
+        return Watch(
             Path.cwd(),
             speaks=self._replaces and self._speaks,
-            live=os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb",
+            live=self._live,
             colour=not self.common_settings.nocolor,
         )
-        watch.event({"event": "run_started", "pid": os.getpid(), **header}, record.created)
-        return watch
 
     def _provided(self, record: logging.LogRecord) -> None:
         nodes = getattr(record, "nodes", None)
@@ -189,12 +197,12 @@ class LogHandler(LogHandlerBase):
     def _print(self, text: str) -> None:
         if self._replaces and not self._silent:
             with suppress(OSError, ValueError):  # nobody listens any more
-                print(text, file=sys.stderr, flush=True)  # noqa: T201
+                sys.stderr.write(f"{text}\n")
+                sys.stderr.flush()
 
 
 def _header(record: logging.LogRecord) -> dict[str, Any]:
     names = {
-        "workflow_id": "workflow_id",
         "host": "host",
         "cmd": "command",
         "snakemake_version": "snakemake",
@@ -238,6 +246,8 @@ def _number(record: logging.LogRecord) -> int:
 def _own(resources: Any) -> dict[str, float]:
     """Resources that rules name; Snakemake's, which begin with a line, say the same as threads."""
     given = dict(resources.items()) if hasattr(resources, "items") else {}
+    # A job's are plain; those of the run are objects that have a value.
+    given = {name: getattr(n, "value", n) for name, n in given.items()}
     return {name: n for name, n in _numbers(given).items() if not name.startswith("_")}
 
 

@@ -85,8 +85,8 @@ def read(path: StrPath, last_bytes: int | None = None) -> list[Event]:
     try:
         with Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - last_bytes, 0) if last_bytes else 0)
-            lines = file.read().split(b"\n")
+            start = file.seek(max(size - last_bytes, 0) if last_bytes else 0)
+            lines = file.read(size - start).split(b"\n")
     except FileNotFoundError:
         return []
     return [event for line in lines if (event := _event(line))]

@@ -15,7 +15,7 @@ _TAIL_LINES: Final = 3  # of a failed job's log
 _TAIL_BYTES: Final = 4096
 # How logs.job begins a line of a job's log.
 _STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
-_CONTROL: Final = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]")
+_CONTROL: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\x20-\x7e\xa0-\U0010ffff]")
 
 
 def plan(state: State) -> str:

@@ -163,10 +163,7 @@ class State:
     def _asks_only(self, rule: str, begun: int, waited_for: set[str]) -> bool:
         """Whether it looks like a rule that asks for files, until it begins and says what it is."""
         return (
-            not begun
-            and self.planned[rule] == 1
-            and rule not in waited_for
-            and len(self.after.get(rule, ())) > 1
+            not begun and self.planned[rule] == 1 and rule not in waited_for and rule in self.after
         )
 
 

@@ -10,6 +10,7 @@ import resource
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,7 +37,6 @@ class Watch:
     """Takes the events of one run, from any thread.
 
     Args:
-        run: its id.
         folder: its working directory, absolute; the journal is its results/run.jsonl.
         speaks: whether to say anything of the run; if not, only the journal is written.
         live: whether stderr is a terminal whose lines may be rewritten.
@@ -44,7 +44,7 @@ class Watch:
     """
 
     def __init__(
-        self, run: str, folder: Path, *, speaks: bool, live: bool = False, colour: bool = True
+        self, folder: Path, *, speaks: bool, live: bool = False, colour: bool = True
     ) -> None:
         self.state = State()
         self._folder = folder
@@ -57,12 +57,15 @@ class Watch:
         self._estimate_at = 0.0
         self._error = False
         self._ticker: threading.Thread | None = None
-        self._run = run
+        self._run = str(uuid.uuid4())
         self._journal: Journal | None = Journal(folder / "results" / NAME)
         self._earlier: Earlier | None = None
         self._processes: Processes | None = None
         self._screen: Screen | None = None
         self._capture: Capture | None = None
+        with self._without("_earlier", "time left"):
+            # Now, before jobs write their benchmarks anew.
+            self._earlier = Earlier.of(folder / "results")
 
     def event(self, event: Event, at: float) -> None:
         """Take in one event that happened at `at`, seconds since 1970."""
@@ -117,16 +120,10 @@ class Watch:
                     self._screen.say(text)
                     return
             with suppress(OSError, ValueError):  # nobody listens any more
-                print(text, file=sys.stderr, flush=True)  # noqa: T201
+                sys.stderr.write(f"{text}\n")  # in one piece: jobs write there too
+                sys.stderr.flush()
 
     def _begin(self) -> None:
-        with self._without("_earlier", "time left"):
-            self._earlier = Earlier.of(self._folder / "results")
-        if not self.state.remote:
-            with self._without("_processes", "memory of jobs"):
-                from cis490.runs.processes import Processes
-
-                self._processes = Processes()
         if self._wants_live:
             with self._without("_screen", "live view"):
                 from cis490.runs.capture import Capture
@@ -137,6 +134,11 @@ class Watch:
                 os.environ[WATCHED] = "1"
         if self._speaks and self._screen is None:
             self.say(lines.plan(self.state))
+        if not self.state.remote:
+            with self._without("_processes", "memory of jobs"):
+                from cis490.runs.processes import Processes
+
+                self._processes = Processes()
         self._ticker = threading.Thread(target=self._tick, name="cis490-watch", daemon=True)
         self._ticker.start()
 
@@ -158,9 +160,9 @@ class Watch:
                 )
         if self._speaks:
             self._forecast(now)
+        self._pass_on()
         if self._screen is not None:
             with self._without("_screen", "live view"):
-                self._pass_on()
                 usage = self._processes.usage if self._processes else {}
                 self._screen.show(state, usage, self._left, now)
         elif self._speaks and time.monotonic() - self._spoke > _SILENCE_S and state.running:
@@ -185,10 +187,8 @@ class Watch:
 
     def _pass_on(self) -> None:
         """Show what jobs wrote to the terminal above the view."""
-        if self._capture is not None and self._screen is not None:
-            text = self._capture.take().rstrip("\n")
-            if text:
-                self._screen.say(text)
+        if self._capture is not None and (text := self._capture.take().rstrip("\n")):
+            self.say(text)
 
     @contextmanager
     def _without(self, part: str, name: str) -> Iterator[None]:
@@ -196,8 +196,12 @@ class Watch:
         try:
             yield
         except Exception as error:
+            failed = getattr(self, part)
             setattr(self, part, None)
             if part == "_screen":
+                self._wants_live = False
+                with suppress(Exception):  # None, if it never came to be
+                    failed.close()
                 self._give_back()
             if self._speaks or part == "_journal":
                 reason = f"{type(error).__name__}: {error}"
@@ -229,18 +233,18 @@ class Watch:
                 self._journal.close()
 
     def _close_screen(self) -> None:
-        if self._screen is None:
-            return
         with self._without("_screen", "live view"):
             self._pass_on()
-            self._screen.close()
+            if self._screen is not None:
+                self._screen.close()
         self._screen = None
         self._give_back()
 
     def _outcome(self) -> Event:
         state = self.state
-        complete = len(state.done) >= state.n_planned and not state.failed
-        outcome = "failed" if state.failed or self._error else "finished" if complete else "stopped"
+        complete = state.planned and len(state.done) >= state.n_planned and not state.failed
+        failed = state.failed or self._error  # of a job that was tried again there is an error too
+        outcome = "finished" if complete else "failed" if failed else "stopped"
         event: Event = {
             "outcome": outcome,
             "done": len(state.done),
