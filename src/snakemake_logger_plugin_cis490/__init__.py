@@ -30,6 +30,11 @@ _CHATTER: Final = re.compile(
     r"|Using (workflow specific )?profiles?\b|host: |Complete log|Elapsed time: |Execute \d+ jobs"
 )
 
+# Somebody pressed Ctrl-C or sent SIGTERM; Snakemake may say so once more for each job that ends.
+_STOPPING: Final = re.compile(r"Terminating processes on user request|Will exit after finishing")
+# A failure that Snakemake tells without the event of one: the job's program ended well.
+_INCOMPLETE: Final = re.compile(r"^Job (\d+) +completed successfully, but", re.M)
+
 
 class LogHandler(LogHandlerBase):
     """Turns records into events; the usual output is replaced only where nobody asked for it."""
@@ -49,7 +54,7 @@ class LogHandler(LogHandlerBase):
         self._after: dict[str, list[str]] = {}
         self._remote = False
         self._header: dict[str, Any] = {}
-        self._told = self._broken = False
+        self._told = self._broken = self._stopping = False
         self._live = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
         if not asked.dryrun:
             with suppress(ImportError):  # it fails again, and is told, when it is needed
@@ -133,6 +138,13 @@ class LogHandler(LogHandlerBase):
             message = record.getMessage()
             self._tell({"event": "error", "message": message[:2000]}, record)
             self._pass_on(record)
+            if incomplete := _INCOMPLETE.search(message):
+                self._tell({"event": "job_failed", "jobid": int(incomplete[1])}, record)
+        elif event is None and _STOPPING.match(record.getMessage()):
+            if not self._stopping:
+                self._stopping = True
+                self._tell({"event": "stopping"}, record)
+                self._pass_on(record)
         elif event is None and (record.levelno >= logging.WARNING or self._is_news(record)):
             self._pass_on(record)
 

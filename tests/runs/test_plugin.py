@@ -86,6 +86,13 @@ class Run:
         return journal.read(self.path)
 
 
+def wait_for(run: Run, kind: str) -> None:
+    deadline = time.monotonic() + 60
+    while not any(event["event"] == kind for event in run.events()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def run(tmp_path):
     return Run(tmp_path)
@@ -225,26 +232,41 @@ def test_quiet_is_quiet_and_still_tells_failures(run):
 
 def test_an_interrupted_run_ends_in_order(run):
     process = run.start(SLEEP="60")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if any(event["event"] == "job_started" for event in run.events()):
-            break
-        time.sleep(0.1)
+    wait_for(run, "job_started")
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     end = run.events()[-1]
     assert end["event"] == "run_finished"
-    assert end["outcome"] in ("stopped", "failed")
+    assert end["outcome"] in ("stopped", "failed")  # what a killed job says may come first
     assert "0 of 4 jobs done" in err
+
+
+def test_sigterm_stops_a_run_when_its_jobs_have_ended(run):
+    process = run.start(SLEEP="3")
+    wait_for(run, "job_started")
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert run.events()[-1]["outcome"] == "stopped"
+    assert err.count("Will exit after finishing") == 1
+    assert "stopped after " in err
+
+
+def test_a_job_that_leaves_no_file_has_failed(run):
+    snakefile = run.folder / "Snakefile"
+    snakefile.write_text(snakefile.read_text().replace("$FAIL; touch {output}", "$FAIL"))
+    done = run("--keep-going", "--latency-wait", "0")
+    assert done.returncode == 1
+    assert "MissingOutputException" in done.stderr
+    assert run.events()[-1]["failed"] == 2
+    assert "  failed: make 2, log: results/logs/make/2.log" in done.stderr
+    assert "not ended" not in done.stderr
 
 
 def test_a_run_that_was_killed_is_called_so_and_the_next_one_goes_on(run, capsys):
     process = run.start(SLEEP="60")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(run.events()) < 4:
-        time.sleep(0.1)
+    wait_for(run, "job_started")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     cli.main(["status", str(run.folder / "results")])

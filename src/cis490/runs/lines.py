@@ -60,12 +60,13 @@ def end(state: State) -> list[str]:
     if state.outcome == "finished":
         return [f"{n} in {took}{_busy(state)}"]
     lines = [f"{state.outcome} after {took}: {n}, {len(state.failed):,} failed{_busy(state)}"]
-    return lines + [f"  {failed(job)}" for job in state.failed.values()]
+    lines += [f"  {failed(job)}" for job in state.failed.values()]
+    return lines + [f"  {failed(job, 'not ended')}" for job in state.running.values()]
 
 
-def failed(job: Job) -> str:
+def failed(job: Job, how: str = "failed") -> str:
     """That a job failed and where its log is, in a line."""
-    return f"failed: {job}{f', log: {job.log[0]}' if job.log else ''}"
+    return f"{how}: {job}{f', log: {job.log[0]}' if job.log else ''}"
 
 
 def _busy(state: State) -> str:

@@ -54,6 +54,7 @@ class State:
         running: jobs that were started and have not ended, by their number.
         done: jobs that ended well.
         failed: jobs that failed and were not started again, by their number.
+        stopping: whether somebody stops it.
         began, ended: seconds since 1970.
         outcome: "finished", "failed" or "stopped", once the run has ended.
         host, pid: where its main process runs.
@@ -66,6 +67,7 @@ class State:
     running: dict[int, Job] = field(default_factory=dict)
     done: list[Job] = field(default_factory=list)
     failed: dict[int, Job] = field(default_factory=dict)
+    stopping: bool = False
     began: float | None = None
     ended: float | None = None
     outcome: str | None = None
@@ -110,6 +112,8 @@ class State:
                     job.log = tuple(event.get("log", job.log))
                     self.failed[event["jobid"]] = job
                 return job
+            case "stopping":
+                self.stopping = True
             case "run_finished":
                 self.ended, self.outcome = at, event["outcome"]
                 self.cpu_seconds = event.get("cpu_seconds")

@@ -243,7 +243,8 @@ class Watch:
     def _outcome(self) -> Event:
         state = self.state
         complete = state.planned and len(state.done) >= state.n_planned and not state.failed
-        failed = state.failed or self._error  # of a job that was tried again there is an error too
+        # Of a job that was tried again there is an error too, and of a run that somebody stops.
+        failed = state.failed or (self._error and not state.stopping)
         outcome = "finished" if complete else "failed" if failed else "stopped"
         event: Event = {
             "outcome": outcome,
