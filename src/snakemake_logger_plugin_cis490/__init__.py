@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +41,8 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Nothing is opened before a run begins: the working directory is not known yet."""
+        if not hasattr(self, "level"):  # interfaces before 1.2.4 leave it to us
+            logging.Handler.__init__(self)
         asked = self.common_settings
         quiet = {str(kind).rpartition(".")[2].lower() for kind in asked.quiet or ()}
         self._silent = "all" in quiet
@@ -181,7 +183,10 @@ class LogHandler(LogHandlerBase):
         self._room |= _numbers(given) | _own(getattr(record, "provided_resources", None))
 
     def _plan(self, record: logging.LogRecord) -> None:
-        jobs = {k: v for k, v in getattr(record, "stats", {}).items() if k != "total"}
+        given = {k: v for k, v in getattr(record, "stats", {}).items() if k != "total"}
+        # Older versions give them by name.
+        depths = _depths(given, self._after)
+        jobs = dict(sorted(given.items(), key=lambda rule: depths[rule[0]]))
         event = {"event": "planned", "jobs": jobs, "room": self._room, "remote": self._remote}
         after = {rule: before for rule, before in self._after.items() if rule in jobs}
         self._tell({**event, "after": after}, record)
@@ -231,6 +236,17 @@ def _after(graph: Mapping[str, Any]) -> dict[str, list[str]]:
         if link["sourcerule"] != link["targetrule"]:
             after.setdefault(link["targetrule"], set()).add(link["sourcerule"])
     return {rule: sorted(before) for rule, before in after.items()}
+
+
+def _depths(rules: Iterable[str], after: Mapping[str, list[str]]) -> dict[str, int]:
+    """Of each rule, how many stand before it in the longest chain."""
+    depths = dict.fromkeys(rules, 0)
+    for _ in depths:  # as often as a chain is long, also where rules wait for each other
+        for rule, before in after.items():
+            deepest = max((depths.get(one, -1) for one in before), default=-1)
+            if rule in depths:
+                depths[rule] = min(max(depths[rule], deepest + 1), len(depths))
+    return depths
 
 
 def _started(record: logging.LogRecord) -> dict[str, Any]:

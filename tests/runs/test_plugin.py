@@ -371,6 +371,22 @@ def handler(tmp_path, monkeypatch):
     made.close()
 
 
+def test_stages_come_in_the_order_of_the_data_however_they_are_given(handler, tmp_path):
+    chain = [("ingest", "windows"), ("windows", "train"), ("ingest", "train"), ("train", "all")]
+    chain += [("train", "ingest"), ("train", "train")]  # rules may wait for each other's jobs
+    links = [{"sourcerule": before, "targetrule": rule} for before, rule in chain[:4]]
+    for given in (links, [*links, {"sourcerule": "train", "targetrule": "train"}]):
+        handler.emit(record(LogEvent.RULEGRAPH, rulegraph={"links": given}))
+        stats = {"all": 1, "ingest": 9, "train": 2, "windows": 9, "total": 21}
+        handler.emit(record(LogEvent.RUN_INFO, stats=stats))
+        jobs = journal.read(tmp_path / "results/run.jsonl")[-1]["jobs"]
+        assert list(jobs) == ["ingest", "windows", "train", "all"]
+    circle = [{"sourcerule": before, "targetrule": rule} for before, rule in chain]
+    handler.emit(record(LogEvent.RULEGRAPH, rulegraph={"links": circle}))
+    handler.emit(record(LogEvent.RUN_INFO, stats=stats))
+    assert len(journal.read(tmp_path / "results/run.jsonl")[-1]["jobs"]) == 4
+
+
 @pytest.mark.parametrize("event", list(LogEvent))
 def test_a_record_of_another_shape_never_raises_and_errors_are_still_told(handler, capsys, event):
     handler.emit(record(event))
