@@ -75,6 +75,12 @@ def test_stages_never_timed_make_a_lower_bound():
     assert left(state, earlier(a=[10]), now=4) == (18, False)
 
 
+def test_a_rule_that_only_asks_for_files_takes_no_time_and_makes_no_lower_bound():
+    after = {"b": ["a"], "all": ["a", "b"]}
+    state = state_of(planned({"a": 1, "b": 1, "all": 1}, 1, after=after))
+    assert left(state, earlier(a=[10], b=[5])) == (15, False)
+
+
 def test_without_any_knowledge_nothing_is_said():
     assert left(state_of(planned({"a": 3})), Earlier()) is None
     assert left(state_of(), Earlier()) is None

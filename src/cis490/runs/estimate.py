@@ -71,11 +71,11 @@ def time_left(state: State, earlier: Earlier, now: float) -> Left | None:
     """
     expected = _Expected(state, earlier)
     lanes: list[_Lane] = []
-    unknown = False
+    stages, unknown = state.counts(), False
     for rule, pending in _pending(state).items():
         going = [job for job in state.running.values() if job.rule == rule]
         each = expected.of_pending(rule)
-        unknown |= each is None and pending > 0
+        unknown |= each is None and pending > 0 and rule in stages
         bundles = _bundles(pending if each is not None else 0, each or 0.0)
         needs = expected.needs(rule)
         lanes.append(_Lane(rule, needs, [expected.remaining(job, now) for job in going], bundles))
