@@ -158,17 +158,17 @@ def test_what_they_do_not_refer_to_goes_with_its_folders_and_nothing_else(folder
 @pytest.mark.parametrize(
     ("changes", "tops"),
     [
-        ({"tune": False}, {"tuning"}),
-        ({"probes": False}, {"probes"}),
-        ({"transfer": {"run": False}}, {"transfer"}),
-        ({"robustness": {"run": False}}, {"robustness", "perturbed"}),
-        ({"training": {}}, {"tensorboard", "profile"}),
-        ({"training": {"tensorboard": True, "profile": True, "rate_cache_hours": 0}}, {"cache"}),
+        ({"tune": False}, ["tuning"]),
+        ({"probes": False}, ["probes"]),
+        ({"transfer": {"run": False}}, ["transfer"]),
+        ({"robustness": {"run": False}}, ["robustness", "perturbed"]),
+        ({"training": {}}, ["tensorboard", "profile"]),
+        ({"training": {"tensorboard": True, "profile": True, "rate_cache_hours": 0}}, ["cache"]),
     ],
     ids=str,
 )
 def test_a_stage_that_was_left_out_leaves_nothing(folder, changes, tops):
-    assert {path.split("/")[0] for path in folder.find(**changes).files} == tops
+    assert {path.split("/")[0] for path in folder.find(**changes).files} == set(tops)
 
 
 def test_what_another_config_refers_to_stays(folder):
