@@ -439,7 +439,6 @@ def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_
         **dict.fromkeys(("ingest", "windows", "gather", "split"), 1),
         **{rule: n for rule, n in night.items() if rule not in ("ingest", "windows")},
     }
-    run.ok()
     settings(3050)
     jobs = run.jobs()
     assert (jobs["tune"], jobs["train"], jobs["out_of_fold"], jobs["transfer"]) == (1, 1, 1, 1)

@@ -110,12 +110,11 @@ def _planned(
     manifests, batches = [], {}
     for host_id, of_host in _by_host(record for record in records if record.problem is None):
         for number, of_batch in enumerate(_batches(of_host, *limits)):
-            for piece, of_piece in enumerate(_cut(of_batch, index.received, cuts)):
+            times = [index.received_wall_ns(record) for record in of_batch]
+            for piece, (last, of_piece) in enumerate(_cut(of_batch, times, cuts)):
                 name = f"{host_id}-{number:05d}" + (f"+{piece}" if piece else "")
                 entries = [_entry(record, found) for record in of_piece]
                 manifests.append({"batch": name, "host_id": host_id, "episodes": entries})
-                times = [index.received.get(entry["episode_id"]) for entry in entries]
-                last = max(t for t in times if t is not None) if None not in times else None
                 batches[name] = Batch(host_id, last)
     return manifests, _report(index, records, found) | {"pin": pin}, batches
 
@@ -246,15 +245,19 @@ def _splits(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _cut(
-    records: Sequence[Record], received: Mapping[str, int], cuts: Sequence[int]
-) -> list[list[Record]]:
-    """The records received by each of some times and not by an earlier one, each in its order."""
-    pieces: dict[int, list[Record]] = {}
-    for record in records:
-        time = received.get(record.content["episode_id"])
+    records: Sequence[Record], received: Sequence[int | None], cuts: Sequence[int]
+) -> list[tuple[int | None, list[Record]]]:
+    """The records received by each of some times and by no earlier one, and when the last was."""
+    pieces: dict[int, tuple[list[int | None], list[Record]]] = {}
+    for record, time in zip(records, received, strict=True):
         piece = len(cuts) if time is None else bisect_left(cuts, time)
-        pieces.setdefault(piece, []).append(record)
-    return [pieces[piece] for piece in sorted(pieces)]
+        times, members = pieces.setdefault(piece, ([], []))
+        times.append(time)
+        members.append(record)
+    return [
+        (None if None in times else max(t for t in times if t is not None), members)
+        for _, (times, members) in sorted(pieces.items())
+    ]
 
 
 def _require_training(config: Mapping[str, Any], batches: Mapping[str, Batch]) -> None:

@@ -70,16 +70,24 @@ class Index:
     Attributes:
         records: one an episode_id, in order of first appearance; of several the last one counts.
         superseded: (line, episode_id, line of the record that counts).
-        received: by episode_id when its content was received first, where the index tells.
+        first: when the contents of episodes that came again were received first, by id and sha256.
         paths: of all records, superseded ones too.
         torn: lost pieces of lines, and lines of which records were recovered.
     """
 
     records: list[Record] = field(default_factory=list)
     superseded: list[tuple[int, str, int]] = field(default_factory=list)
-    received: dict[str, int] = field(default_factory=dict)
+    first: dict[tuple[str | None, str | None], int] = field(default_factory=dict)
     torn: list[Torn] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
+
+    def received_wall_ns(self, record: Record) -> int | None:
+        """When the content of a record was received first; None if the index does not tell."""
+        if self.first:
+            key = record.text("episode_id"), record.text("sha256")
+            if key in self.first:
+                return self.first[key]
+        return record.integer("received_wall_ns")
 
 
 def read_index(store: StrPath) -> Index:
@@ -101,7 +109,6 @@ def read_index(store: StrPath) -> Index:
     index = Index()
     slots: dict[Any, Record] = {}
     losers: list[tuple[Record, Any]] = []
-    first: dict[tuple[Any, str | None], int] = {}
     for record in _records(content, index.torn):
         # A dict keeps the place of an id's first appearance, whatever arrives for it later.
         key = record.text("episode_id") or len(slots)
@@ -110,20 +117,16 @@ def read_index(store: StrPath) -> Index:
             slots[key] = record
         if earlier is not None:
             losers.append((record if slots[key] is earlier else earlier, key))
-        received = record.integer("received_wall_ns")
-        if received is not None:
             # The same content sent again is no new arrival.
-            content_of = (key, record.text("sha256"))
-            first[content_of] = min(received, first.get(content_of, received))
+            for each in (earlier, record):
+                received = index.received_wall_ns(each)
+                if received is not None:
+                    content_of = each.text("episode_id"), each.text("sha256")
+                    index.first[content_of] = min(received, index.first.get(content_of, received))
         index.paths.add(posixpath.normpath(record.text("path") or "."))
     if not slots:
         raise StoreError(f"store {store}: empty: index.jsonl holds no record of an episode")
     index.records = list(slots.values())
-    index.received = {
-        key: first[key, slot.text("sha256")]
-        for key, slot in slots.items()
-        if isinstance(key, str) and (key, slot.text("sha256")) in first
-    }
     index.superseded = [(loser.line, str(key), slots[key].line) for loser, key in losers]
     return index
 
