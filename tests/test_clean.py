@@ -35,6 +35,12 @@ SAMPLES = {
     "name": "forest",
     "folder": "host/",
 }
+# What some rules call by another name than the others.
+OTHER_NAMES = {
+    "{model}_{mode}": "{model}",
+    "{name}_{wildcards.mode}": "{model}",
+    "transfer/{{split}}/{model}": "transfer/{split}/{learner}_{mode}",
+}
 
 
 def paths_of_rules():
@@ -42,7 +48,8 @@ def paths_of_rules():
     found = set()
     for file in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
         for text in re.findall(r'"results/([^"]+)"', file.read_text()):
-            text = text.replace("{model}_{mode}", "{model}")  # of the search alone
+            for here, meant in OTHER_NAMES.items():
+                text = text.replace(here, meant)
             names = r"\{+(?:wildcards\.)?(\w+)\}+"
             found.add(re.sub(names, lambda match: SAMPLES[match[1]], text))
     return found - {"plan", "plan/batches.json", "plan/index.json"}
@@ -137,6 +144,7 @@ def test_nothing_goes_of_what_the_settings_refer_to(folder):
         {"model": "cnn_realistic", "learner": "network_oracle"},
         {"model": "gbt_oracle", "learner": "gbt_oracle"},
         {"condition": "loss_0.7"},
+        {"batch": "alder-00000+1"},
     ],
     ids=str,
 )

@@ -29,6 +29,7 @@ KNOWN: Final = """
     features/{batch}.parquet
     tensors/{batch}.safetensors
     splits/fit/{split}.parquet
+    splits/known/{split}.parquet
     splits/{split}.parquet
     splits/{split}.json
     tuning/{split}/{model}.json
@@ -69,7 +70,7 @@ _ARCHITECTURES: Final = tuple(
     name for part in ("models", "baselines") for name in resolve({})[part]
 )
 _WILDCARDS: Final = {
-    "batch": r"[A-Za-z0-9][A-Za-z0-9._-]*-\d{5,}",
+    "batch": r"[A-Za-z0-9][A-Za-z0-9._-]*-\d{5,}(?:\+\d+)?",
     "split": r"[A-Za-z0-9][A-Za-z0-9_-]*",
     "model": f"(?:{'|'.join(_ARCHITECTURES)})_(?:{'|'.join(MODES)})",
     "learner": f"(?:gbt|network)_(?:{'|'.join(MODES)})",
@@ -80,7 +81,7 @@ _WILDCARDS: Final = {
     "noted": "logs|benchmarks",
     "note": "log|tsv",
     "of_batches": "ingest|windows",
-    "of_splits": "fit|split|summarise|evaluate|detection|calibration|curves|perturb|repredict"
+    "of_splits": "fit|known|split|summarise|evaluate|detection|calibration|curves|perturb|repredict"
     "|robustness|probes|transferred",
     "of_models": "tune|train|out_of_fold|predict",
     "state": "seed-[0-9]+",
@@ -140,10 +141,9 @@ class Referred:
             StoreError: it cannot be.
         """
         modes = config["modes"]
-        learners = {
-            *(["gbt"] if "gbt" in config["models"] else []),
-            *(["network"] if set(config["models"]) - {"gbt"} else []),
-        }
+        networks = set(config["models"]) - {"gbt"}
+        learners = {f"gbt_{mode}" for mode in modes if "gbt" in config["models"]}
+        learners |= {f"network_{modes[0]}"} if networks else set()
         on = {
             "tensorboard": config["training"]["tensorboard"],
             "profile": config["training"]["profile"],
@@ -160,7 +160,7 @@ class Referred:
                 for name in [*config["models"], *config["baselines"]]
                 for mode in modes
             ),
-            learners=frozenset(f"{learner}_{mode}" for learner in learners for mode in modes),
+            learners=frozenset(learners),
             conditions=frozenset(each.name for each in conditions(config["robustness"])),
             stages=frozenset(stage for stage, run in on.items() if run),
             rate_hours=config["training"]["rate_cache_hours"],
