@@ -458,7 +458,7 @@ def test_transfer_probes_and_robustness_are_made_for_what_is_trained_and_stand_i
     jobs = run.jobs()
     assert jobs == {
         **dict.fromkeys(("probes", "perturb", "repredict", "robustness"), 1),
-        **dict.fromkeys(("transferred", "report", "page"), 1),
+        **dict.fromkeys(("known", "transferred", "report", "page"), 1),
         "transfer": 2,
     }
     run.ok()
