@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from cis490.errors import Cis490Error
-from cis490.logs import MILESTONE, LiveTerminal, Terminal, job, logger
+from cis490.logs import MILESTONE, WATCHED, LiveTerminal, Terminal, job, logger
 
 
 def test_a_known_error_is_one_line_and_exit_code_1(tmp_path, capsys):
@@ -36,6 +36,17 @@ def test_long_work_is_seen_now_and_then(monkeypatch, capsys):
         now[0] = float(second)
         terminal.handle(logging.makeLogRecord({"msg": f"epoch {second}", "levelno": logging.INFO}))
     assert capsys.readouterr().err == "train/cnn: epoch 5\ntrain/cnn: epoch 10\n"
+
+
+def test_under_a_live_view_only_milestones_are_said(monkeypatch, capsys):
+    monkeypatch.setenv(WATCHED, "1")
+    now = [0.0]
+    monkeypatch.setattr("cis490.logs.time.monotonic", lambda: now[0])
+    terminal = Terminal("train/cnn")
+    for level in (logging.INFO, MILESTONE, logging.INFO):
+        now[0] += 1000
+        terminal.handle(logging.makeLogRecord({"msg": f"at {now[0]:.0f}", "levelno": level}))
+    assert capsys.readouterr().err == "at 2000\n"
 
 
 def test_on_a_terminal_of_its_own_one_line_is_rewritten_and_milestones_stay(monkeypatch, capsys):

@@ -188,8 +188,8 @@ class LogHandler(LogHandlerBase):
         depths = _depths(given, self._after)
         jobs = dict(sorted(given.items(), key=lambda rule: depths[rule[0]]))
         event = {"event": "planned", "jobs": jobs, "room": self._room, "remote": self._remote}
-        after = {rule: before for rule, before in self._after.items() if rule in jobs}
-        self._tell({**event, "after": after}, record)
+        after = {rule: [one for one in self._after.get(rule, ()) if one in jobs] for rule in jobs}
+        self._tell({**event, "after": _present(after)}, record)
 
     def _fail(self, info: Mapping[str, Any], record: logging.LogRecord) -> None:
         event = {"event": "job_failed", "jobid": info["jobid"], "rule": info.get("rule_name")}

@@ -7,10 +7,7 @@ from tests.runs.events import T0, at, benchmark, planned, started, state_of, wri
 def earlier(**rules):
     """Earlier times: rule -> seconds of its jobs, named 0, 1, …"""
     return Earlier(
-        {
-            rule: {f"results/benchmarks/{rule}/{i}.tsv": s for i, s in enumerate(times)}
-            for rule, times in rules.items()
-        }
+        {rule: {f"{rule}/{i}.tsv": s for i, s in enumerate(times)} for rule, times in rules.items()}
     )
 
 
@@ -102,8 +99,8 @@ def test_earlier_times_are_those_of_the_results_folder(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         known = Earlier.of(folder)
         assert known.seconds == {
-            "report": {"results/benchmarks/report.tsv": 3},
-            "train": {"results/benchmarks/train/host/gbt_oracle.tsv": 12.5},
+            "report": {"report.tsv": 3},
+            "train": {"train/host/gbt_oracle.tsv": 12.5},
         }
         assert known.takes["train"] == {"_cores": 3, "_jobs": 1, "gpu": 1}
 

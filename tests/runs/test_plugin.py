@@ -174,6 +174,12 @@ def test_a_job_that_is_tried_again_has_not_failed(run):
     assert "Trying to restart job" in done.stderr
 
 
+def test_a_stage_that_is_all_there_is_to_do_is_shown(run):
+    assert run().returncode == 0
+    done = run("results/c.txt", "--forcerun", "c")
+    assert "1 job: c 1" in done.stderr
+
+
 def test_nothing_to_be_done_is_said_and_leaves_the_journal_alone(run):
     assert run().returncode == 0
     before = run.path.read_bytes()

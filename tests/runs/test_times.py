@@ -95,7 +95,8 @@ def test_the_journal_knows_more_of_the_same_job_and_nothing_of_another(tmp_path)
         at(10, "job_finished", jobid=1, benchmark_seconds=10.0, **ended),
         at(20, "job_finished", jobid=2, benchmark_seconds=19.0, **ended),  # was run again since
     )
-    x, y = Times.of(results).timed
+    moved = results.rename(tmp_path / "benchmarks")  # under another name, and an unlucky one
+    x, y = Times.of(moved).timed
     assert (x.cpu_seconds, x.peak_bytes, x.ended) == (9.5, 80 * 2**20, T0 + 10)
     assert (y.cpu_seconds, y.peak_bytes) == (3, 50 * 2**20)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from cis490.files import StrPath
@@ -79,6 +79,12 @@ def read_all(results: StrPath) -> tuple[list[Benchmark], list[Path]]:
         else:
             good.append(one)
     return good, bad
+
+
+def key(path: StrPath) -> str:
+    """What stays of a benchmark's path, as a rule has it, when its results folder is moved."""
+    parts = PurePosixPath(path).parts
+    return "/".join(parts[parts.index(FOLDER) + 1 :] if FOLDER in parts else parts)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:

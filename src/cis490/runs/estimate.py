@@ -33,7 +33,7 @@ class Earlier:
     """What is known from runs before.
 
     Attributes:
-        seconds: rule, benchmark path, and how long that job took.
+        seconds: rule, `benchmarks.key` of a job, and how long that job took.
         takes: rule, and the resources of one job, `_cores` among them.
     """
 
@@ -44,10 +44,9 @@ class Earlier:
     def of(cls, results: StrPath) -> Earlier:
         """From the benchmarks and the journal of a results folder, such as there are."""
         timed: dict[str, dict[str, float]] = defaultdict(dict)
-        results = Path(results)
+        results, folder = Path(results), Path(results) / benchmarks.FOLDER
         for one in benchmarks.read_all(results)[0]:
-            # As rules name it: from the working directory, in which `results` lies.
-            timed[one.rule][str(one.path.relative_to(results.parent))] = one.seconds
+            timed[one.rule][one.path.relative_to(folder).as_posix()] = one.seconds
         return cls(timed, _takes(journal.read(results / journal.NAME, _TAIL_BYTES)))
 
 
@@ -120,13 +119,13 @@ class _Expected:
         return min(max(after / before, 0.2), 5.0) if before >= _ENOUGH_S else 1.0
 
     def _same(self, job: Job) -> float | None:
-        return self.earlier.seconds.get(job.rule, {}).get(job.benchmark or "")
+        return self.earlier.seconds.get(job.rule, {}).get(benchmarks.key(job.benchmark or ""))
 
     def of_pending(self, rule: str) -> float | None:
         """Seconds of a job of the rule that was not started yet."""
         before = self.earlier.seconds.get(rule, {})
-        begun = {job.benchmark for job in self.seen[rule]}
-        times = [s for path, s in before.items() if path not in begun] or list(before.values())
+        begun = {benchmarks.key(job.benchmark or "") for job in self.seen[rule]}
+        times = [s for key, s in before.items() if key not in begun] or list(before.values())
         if times:
             return self.factor * sum(times) / len(times)
         ended = [job.ended - job.started for job in self.seen[rule] if job.ended is not None]

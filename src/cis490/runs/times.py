@@ -75,8 +75,8 @@ class Times:
         events = journal.read(Path(results) / journal.NAME)
         last = journal.last_run(events)
         seen = _ends(events)
-        parent = Path(results).parent
-        timed = [_better(one, seen.get(one.path.relative_to(parent).as_posix())) for one in timed]
+        folder = Path(results) / benchmarks.FOLDER
+        timed = [_better(one, seen.get(one.path.relative_to(folder).as_posix())) for one in timed]
         return cls(timed, damaged, State.of(last) if last else None)
 
     def rules(self) -> list[Rule]:
@@ -105,13 +105,13 @@ class Times:
 
 
 def _ends(events: Iterable[Event]) -> dict[str, Event]:
-    """Benchmark path, and the event of the last good end of its job."""
+    """`benchmarks.key` of a job, and the event of the last good end of its job."""
     started: dict[tuple[str, int], str] = {}
     ends = {}
     for event in events:
         key = (event["run"], event.get("jobid", -1))
         if event["event"] == "job_started" and event.get("benchmark"):
-            started[key] = event["benchmark"]
+            started[key] = benchmarks.key(event["benchmark"])
         elif event["event"] == "job_finished" and key in started:
             ends[started[key]] = event
     return ends
