@@ -4,8 +4,10 @@ Needs: config.yaml beside the Snakefile, overridden by --configfile and --config
 Makes: results/plan/, in the main process only, before any job.
 """
 
+import math
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(workflow.current_basedir).resolve().parent
@@ -128,6 +130,22 @@ TRANSFERRED = [
     if names
 ]
 
+# What a cluster gives a job of each kind: MB, and MB for each MB of its input; minutes, and minutes
+# for each MB (docs/cluster.md). Runs on one machine take no notice of either. Of the memory half a GB
+# is for Snakemake, which starts twice in such a job.
+ON_CARD = may_use_gpu(config["training"]["device"])
+CUDA = 4000 if ON_CARD else 0  # what it takes on the host
+PACE = 0.1 if ON_CARD else 0.5  # not 30 times as quick: trees learn on the CPU
+NEEDS = {
+    "step": (1000, 4, 30, 0.05),  # tables and pictures
+    "decode": (2000, 4, 30, 0.5),  # a batch, whose size is bounded
+    "score": (2000, 4, 60, 0.1),  # what all models say of all windows
+    "predict": (2000 + CUDA, 0.2, 60, 0.1),  # all windows, a batch at a time
+    "sample": (3000 + CUDA, 0.2, 480, 0),  # some episodes, however many there are
+    "learn": (3000 + CUDA, 3, 120, PACE),  # holds all that it learns from
+    "tune": (4000 + CUDA, 12, 360, 3 * PACE),  # so do four at once
+}
+
 # What the report shows beside the evaluation, a file a split each.
 STAGES = {
     "detection": "results/eval/{split}/detection.parquet",
@@ -195,6 +213,27 @@ def gpus(wildcards):
     """GPUs that a training takes: networks one, unless trainings run on the CPU."""
     learner = wildcards.get("architecture") or wildcards.get("learner")
     return int(learner not in ON_CPU and may_use_gpu(config["training"]["device"]))
+
+
+@cache
+def megabytes(path):
+    """Size of a file; measured once a run, for many jobs read the same ones."""
+    return os.path.getsize(path) / 2**20
+
+
+def needs(kind):
+    """Memory and time of a job as resources: of its kind, by the size of its input, times the attempt."""
+    mb, mb_per_mb, minutes, minutes_per_mb = NEEDS[kind]
+
+    def resource(base, factor):
+        return lambda wildcards, input, attempt: (
+            attempt * math.ceil(base + factor * sum(map(megabytes, input)))
+        )
+
+    return {
+        "mem_mb": resource(mb, mb_per_mb),
+        "runtime": resource(minutes, minutes_per_mb),
+    }
 
 
 def picture(name, folder, subcategory):

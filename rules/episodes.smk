@@ -18,6 +18,8 @@ rule ingest:
         "results/benchmarks/ingest/{batch}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("decode"),
     params:
         limits=config["limits"],
         code=code_of("ingest"),
@@ -39,6 +41,8 @@ rule gather:
         "results/benchmarks/gather.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         code=code_of("gather"),
     script:
@@ -57,6 +61,8 @@ rule fit:
         "results/benchmarks/fit/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         split=lambda wildcards: training_settings(SPLITS[wildcards.split]),
         code=code_of("fit"),
@@ -100,6 +106,8 @@ rule split:
         "results/benchmarks/split/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         split=lambda wildcards: SPLITS[wildcards.split],
         code=code_of("split"),

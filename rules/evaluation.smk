@@ -29,6 +29,8 @@ rule evaluate:
         "results/benchmarks/evaluate/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("score"),
     params:
         replicates=config["evaluation"]["replicates"],
         code=code_of("evaluate"),
@@ -60,6 +62,8 @@ rule detection:
         "results/benchmarks/detection/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("score"),
     params:
         window=config["window"],
         evaluation={
@@ -91,6 +95,8 @@ rule calibration:
         "results/benchmarks/calibration/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("score"),
     params:
         replicates=config["evaluation"]["replicates"],
         code=code_of("calibration"),
@@ -119,6 +125,8 @@ rule curves:
         "results/benchmarks/curves/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         code=code_of("curves"),
     script:
@@ -151,6 +159,8 @@ rule report:
         "results/benchmarks/report.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         code=code_of("report"),
     script:
@@ -199,6 +209,8 @@ rule page:
         "results/benchmarks/page.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         code=code_of("page"),
     script:

@@ -36,6 +36,8 @@ rule probes:
     conda:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
+    resources:
+        **needs("sample"),
     params:
         split=lambda wildcards: training_settings(SPLITS[wildcards.split]),
         seeds=config["seeds"],

@@ -37,6 +37,8 @@ rule perturb:
         "results/benchmarks/perturb/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("sample"),
     params:
         robustness=ROBUSTNESS,
         code=code_of("perturb"),
@@ -68,6 +70,7 @@ rule repredict:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
     resources:
+        **needs("sample"),
         gpu=int(bool(NETWORKS) and may_use_gpu(config["training"]["device"])),
     params:
         code=code_of("repredict"),
@@ -96,6 +99,8 @@ rule robustness:
         "results/benchmarks/robustness/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         robustness=ROBUSTNESS,
         replicates=config["evaluation"]["replicates"],

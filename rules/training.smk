@@ -23,6 +23,7 @@ rule tune:
         "../envs/environment.yaml"
     threads: ROUND * config["training"]["threads"]
     resources:
+        **needs("tune"),
         gpu=gpus,
     params:
         trials=config["tuning"]["trials"],
@@ -58,6 +59,7 @@ rule train:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
     resources:
+        **needs("learn"),
         gpu=gpus,
     params:
         seeds=config["seeds"],
@@ -87,6 +89,7 @@ rule out_of_fold:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
     resources:
+        **needs("learn"),
         gpu=gpus,
     params:  # all other settings make another model.json
         folds=config["evaluation"]["folds"],
@@ -107,6 +110,8 @@ rule summarise:
         "results/benchmarks/summarise/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         code=code_of("summarise"),
     script:
@@ -133,6 +138,7 @@ rule predict:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
     resources:
+        **needs("predict"),
         gpu=gpus,
     params:
         code=code_of("predict"),

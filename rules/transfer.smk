@@ -32,6 +32,7 @@ rule transfer:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
     resources:
+        **needs("sample"),
         gpu=gpus,
     params:  # all other settings make another model.json
         folds=config["evaluation"]["folds"],
@@ -56,6 +57,8 @@ rule transferred:
         "results/benchmarks/transferred/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         replicates=config["evaluation"]["replicates"],
         code=code_of("transferred"),

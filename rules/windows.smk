@@ -15,6 +15,8 @@ rule schema:
         "results/benchmarks/schema.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         grid=config["grid"],
         window=config["window"],
@@ -37,6 +39,8 @@ rule windows:
         "results/benchmarks/windows/{batch}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("decode"),
     params:
         code=code_of("windows"),
     script:
