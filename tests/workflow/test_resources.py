@@ -8,48 +8,66 @@ import sys
 import pytest
 import yaml
 
+from tests.builders import small_fleet
 from tests.conftest import ROOT
+from tests.workflow.conftest import Run
 
 pytestmark = pytest.mark.workflow
 
 PROFILES = sorted(path.parent.name for path in (ROOT / "profiles").glob("*/config.yaml"))
 
 
+@pytest.fixture
+def planned(tmp_path):
+    """A store and settings; nothing is ever run, but empty files may stand for results."""
+    run = Run(tmp_path / "planned")
+    small_fleet(run.folder / "store", n=1)
+    run.settings()
+    return run
+
+
 def profile(name):
     return yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
 
 
+def resources(output):
+    """The rule of each job of a dry run, with its resources by name."""
+    for block in re.split(r"\n(?=rule \w+:)", output)[1:]:
+        line = re.search(r"^    resources: (.*)$", block, re.M)[1]
+        yield block[5 : block.index(":")], dict(part.split("=") for part in line.split(", "))
+
+
 def asked(output, rule):
-    """mem_mb and runtime of a rule's jobs, as a dry run tells them."""
-    found = []
-    for block in re.split(r"\n(?=rule |localrule )", output):
-        if block.startswith(f"rule {rule}:"):
-            line = re.search(r"^    resources: (.*)$", block, re.M)[1]
-            values = dict(part.split("=") for part in line.split(", "))
-            found.append((int(values["mem_mb"]), int(values["runtime"])))
-    return found
+    """mem_mb and runtime of a rule's jobs."""
+    return [
+        (int(values["mem_mb"]), int(values["runtime"]))
+        for name, values in resources(output)
+        if name == rule
+    ]
 
 
-def test_every_rule_says_what_memory_and_time_it_needs(fresh):
+def test_every_rule_says_what_memory_and_time_it_needs(planned):
     settings = {"transfer": {"run": True}, "probes": True, "robustness": {"run": True}}
-    fresh.settings(**settings, tune=True)
-    blocks = re.findall(r"^rule (\w+):\n(.*?)\n\n", fresh.ok("-n"), re.M | re.S)
-    rules = set(re.findall(r"^rule (\w+):", "".join(map(_text, ROOT.glob("rules/*.smk"))), re.M))
-    assert {rule for rule, _ in blocks} == rules
-    assert not [rule for rule, block in blocks if not re.search(r"\bmem_mb=", block)]
-    assert not [rule for rule, block in blocks if not re.search(r"\bruntime=", block)]
+    planned.settings(**settings, tune=True)
+    jobs = [(rule, values) for rule, values in resources(planned.ok("-n")) if rule != "all"]
+    text = "".join(path.read_text() for path in ROOT.glob("rules/*.smk"))
+    assert {rule for rule, _ in jobs} == set(re.findall(r"^rule (\w+):", text, re.M))
+    assert not [rule for rule, values in jobs if not {"mem_mb", "runtime"} <= values.keys()]
 
 
-def _text(path):
-    return path.read_text()
-
-
-def test_what_a_training_asks_for_follows_the_size_of_its_input(run):
-    (before, *_) = asked(run.ok("-n", "--forcerun", "train"), "train")
-    tensors = run.results / "tensors/alder-00000.safetensors"
-    os.truncate(tensors, tensors.stat().st_size + 1024 * 2**20)
-    (after, *_) = asked(run.ok("-n", "--forcerun", "train"), "train")
-    assert (after[0] - before[0], after[1] - before[1]) == (3 * 1024, 512)
+def test_what_a_training_asks_for_follows_the_size_of_its_input(planned):
+    batches = [f"{host}-00000" for host in ("alder", "dogwood", "birch")]
+    for path in (
+        *("schema.json", "splits/fit/host.parquet"),
+        *(f"features/{batch}.parquet" for batch in batches),
+        *(f"tensors/{batch}.safetensors" for batch in batches),
+    ):
+        (planned.results / path).parent.mkdir(parents=True, exist_ok=True)
+        (planned.results / path).touch()
+    target = "results/models/host/mlp_realistic/model.json"
+    assert asked(planned.ok("-n", target), "train") == [(3000, 120)]
+    os.truncate(planned.results / "tensors/alder-00000.safetensors", 1024 * 2**20)
+    assert asked(planned.ok("-n", target), "train") == [(3000 + 3 * 1024, 120 + 512)]
 
 
 def test_no_profile_limits_what_only_a_cluster_counts():
@@ -58,9 +76,9 @@ def test_no_profile_limits_what_only_a_cluster_counts():
     assert limited == {"default": set(), "local": {"gpu"}, "slurm": set()}
 
 
-def test_the_local_profile_needs_no_other_option(fresh):
+def test_the_local_profile_needs_no_other_option(planned):
     command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "mine.yaml"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local")]
-    done = subprocess.run(command, cwd=fresh.folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=planned.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "This was a dry-run" in done.stdout + done.stderr
