@@ -11,7 +11,7 @@ SIZES  ?= 1000 10000 76660
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test test-long tune bench bench-card archive lint setup setup-dev clean
+.PHONY: help run test test-long test-slurm tune bench bench-card archive lint setup setup-dev clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones,
 	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py \
 	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py \
 	  tests/evaluation/test_simulated.py
+
+test-slurm: setup-dev ## a small store through a real SLURM on this machine (root, Debian; skipped elsewhere)
+	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/run.sh $(abspath $(BIN))/python
 
 # The realistic mode decides, for it is what works without trust in the guest; oracle is told beside it.
 tune: setup-dev ## search all settings on the sample store, print what to put into config.yaml
