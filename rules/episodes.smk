@@ -84,6 +84,8 @@ rule known:
         "results/benchmarks/known/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    resources:
+        **needs("step"),
     params:
         split=lambda wildcards: SPLITS[wildcards.split],
         code=code_of("known"),
