@@ -184,7 +184,11 @@ def story(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:  # no
 
     workflow.settings(models=["gbt", "mlp", "gru"])
     process = workflow.start("--until", "train", "--retries", "0", *WITH_GPU)
-    wait_for(_training, "a training that runs while others wait", PATIENCE_S)
+    wait_for(
+        lambda: _training() or process.poll() is not None,
+        "a training that runs while others wait",
+        PATIENCE_S,
+    )
     subprocess.run(["scancel", *(str(job.number) for job in jobs() if job.rule == "train")])
     cancelled = workflow.finish(process)
 
