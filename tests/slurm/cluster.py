@@ -57,7 +57,7 @@ def cluster() -> Iterator[Path]:
     try:
         try:
             _start()
-        except (AssertionError, OSError, subprocess.CalledProcessError) as error:
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
             if os.environ.get("CIS490_SLURM") != "optional":
                 raise
             raise Unusable(f"its daemons do not start: {error}") from error
