@@ -13,7 +13,6 @@ from cis490.models import ARCHITECTURES, BASELINES
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 
 def subcommands():
@@ -26,8 +25,8 @@ def subcommands():
 
 
 @pytest.mark.parametrize("name", subcommands())
-def test_every_command_is_documented_and_has_help(name, capsys):
-    assert f"cis490 {name}" in README + OPERATIONS
+def test_every_command_is_in_the_readme_and_has_help(name, capsys):
+    assert f"cis490 {name}" in README
     with pytest.raises(SystemExit) as done:
         cli.main([name, "--help"])
     assert done.value.code == 0
