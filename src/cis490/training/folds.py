@@ -85,14 +85,14 @@ def out_of_fold(
         ConfigError: no such architecture or mode, no such device here, or no such option.
         FormatError: a file is damaged, or the model was trained on other episodes.
     """
-    kind, seed, n_folds = get_class(architecture), config["seeds"][0], config["evaluation"]["folds"]
+    n_folds = config["evaluation"]["folds"]
     fit_sha256 = content_sha256(fit_file)
     trained = read_description(model_file)
     if [trained[key] for key in _SAME] != [architecture, mode, fit_sha256]:
         raise FormatError(
             f"{model_file} is no {architecture} {mode} of this split's episodes: train it again"
         )
-    settings, made = as_trained(trained, config, seed)
+    learner = Learner.of(trained, config)
     schema = Schema.from_dict(read_json(schema_file))
     best = best_by_val([read_description(path) for path in rivals]) or architecture
     if best == architecture:
@@ -101,32 +101,24 @@ def out_of_fold(
             ("train", "val"),
             schema=schema,
             mode=mode,
-            tabular=kind.tabular,
+            tabular=learner.kind.tabular,
             features=features,
             tensors=tensors,
             jitter=True,
         )
         dealt = assign_folds(read_parquet(fit_file), n_folds)
         fold = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")["fold"]
-        columns = columns_of(mode, tabular=kind.tabular)
-
-        def create() -> Classifier:
-            return kind(len(PHASES), seed=seed, settings=settings, columns=columns, **made)
-
-        def follow(train: Cases) -> PhaseFilter | None:
-            return fit_filter(kind, settings, train, config)
-
-        name = f"{architecture} {mode}"
-        table, folds = predict_folds(create, cases, folds_of(fold.to_numpy()), name, follow)
+        name, each = f"{architecture} {mode}", folds_of(fold.to_numpy())
+        table, folds = predict_folds(learner.create, cases, each, name, learner.follow)
         reason, data = "" if len(table) else _why_nothing(folds), data_sha256(cases)
     else:
         table, folds, data = pl.DataFrame(schema=OUT_OF_FOLD_SCHEMA), [], ""
         reason = f"{best} is better on val ({ALL} predicts every network)"
     metadata = {
         **{"kind": KIND, "version": str(VERSION), "architecture": architecture, "mode": mode},
-        **{"seed": str(seed), "n_folds": str(n_folds)},
+        **{"seed": str(learner.seed), "n_folds": str(n_folds)},
         "settings": to_compact_json(
-            {k: v for k, v in asdict(settings).items() if k != "device"} | made
+            {k: v for k, v in asdict(learner.settings).items() if k != "device"} | learner.made
         ),
         "fit_sha256": fit_sha256,
         "data_sha256": data,
@@ -136,6 +128,44 @@ def out_of_fold(
         "folds": to_compact_json(folds),
     }
     write_parquet(out, table, metadata)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model as it was trained on all of a split, to be trained again on parts of it.
+
+    Attributes:
+        kind: its class.
+        mode, seed: of it; the seed is the first.
+        settings, made: with what a search chose and what its training found (`_as_trained`).
+        config: resolved settings.
+    """
+
+    kind: type[Classifier]
+    mode: str
+    seed: int
+    settings: FitSettings
+    made: dict[str, Any]
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, trained: Mapping[str, Any], config: Mapping[str, Any]) -> Learner:
+        """From its model.json."""
+        seed = config["seeds"][0]
+        settings, made = _as_trained(trained, config, seed)
+        kind = get_class(trained["architecture"])
+        return cls(kind, trained["mode"], seed, settings, made, config)
+
+    def create(self) -> Classifier:
+        """An untrained model."""
+        columns = columns_of(self.mode, tabular=self.kind.tabular)
+        return self.kind(
+            len(PHASES), seed=self.seed, settings=self.settings, columns=columns, **self.made
+        )
+
+    def follow(self, train: Cases) -> PhaseFilter | None:
+        """The filter of training cases, if any is asked for."""
+        return fit_filter(self.kind, self.settings, train, self.config)
 
 
 def assign_folds(episodes: pl.DataFrame, n_folds: int) -> pl.DataFrame:
@@ -272,7 +302,7 @@ def _size(parts: Mapping[str, Cases]) -> dict[str, dict[str, int]]:
     }
 
 
-def as_trained(
+def _as_trained(
     trained: Mapping[str, Any], config: Mapping[str, Any], seed: int
 ) -> tuple[FitSettings, dict[str, Any]]:
     """Settings of a model, with what a search chose and what its training found for a seed.

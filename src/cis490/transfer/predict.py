@@ -15,25 +15,20 @@ import numpy as np
 import polars as pl
 
 from cis490 import splits
-from cis490.channels import PHASES
 from cis490.errors import FormatError
 from cis490.files import read_json, read_parquet, to_compact_json, write_parquet
-from cis490.models.base import Classifier
-from cis490.models.registry import get_class
 from cis490.schema import Schema
 from cis490.training.checkpoint import read_description
-from cis490.training.data import Cases, columns_of, load_split
+from cis490.training.data import load_split
 from cis490.training.folds import (
     OUT_OF_FOLD_SCHEMA,
     Fold,
-    as_trained,
+    Learner,
     assign_folds,
     folds_of,
     predict_folds,
 )
-from cis490.training.phases import PhaseFilter
 from cis490.training.summary import best_by_val
-from cis490.training.train import fit_filter
 
 KIND: Final = "cis490.transfer"
 VERSION: Final = 1
@@ -136,16 +131,13 @@ def _both(
     config: Mapping[str, Any],
 ) -> Iterator[tuple[str, pl.DataFrame, list[dict[str, Any]]]]:
     """Predictions of each side, in `OUT_OF_FOLD_SCHEMA`, and what became of its trainings."""
-    architecture, mode, seed = trained["architecture"], trained["mode"], config["seeds"][0]
-    kind = get_class(architecture)
-    settings, made = as_trained(trained, config, seed)
-    columns = columns_of(mode, tabular=kind.tabular)
+    learner = Learner.of(trained, config)
     cases = load_split(
         split_file,
         ("train", "val", "test"),
         schema=schema,
-        mode=mode,
-        tabular=kind.tabular,
+        mode=learner.mode,
+        tabular=learner.kind.tabular,
         features=features,
         tensors=tensors,
         jitter=True,
@@ -156,18 +148,12 @@ def _both(
     of = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")
     fold, host = of["fold"].to_numpy(), of["host_id"].to_numpy()
 
-    def create() -> Classifier:
-        return kind(len(PHASES), seed=seed, settings=settings, columns=columns, **made)
-
-    def follow(train: Cases) -> PhaseFilter | None:
-        return fit_filter(kind, settings, train, config)
-
     for side, each in (
         (IN_HOST, list(folds_of(fold))),
         (CROSS_HOST, list(hosts_held_out(host, fold, n_folds))),
     ):
-        name = f"{architecture} {mode}, {side.replace('_', '-')}"
-        yield side, *predict_folds(create, cases, each, name, follow)
+        name = f"{trained['architecture']} {learner.mode}, {side.replace('_', '-')}"
+        yield side, *predict_folds(learner.create, cases, each, name, learner.follow)
 
 
 def hosts_held_out(host: np.ndarray, fold: np.ndarray, most: int) -> Iterator[Fold]:
