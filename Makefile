@@ -28,7 +28,7 @@ test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones,
 	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py \
 	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py \
 	  tests/evaluation/test_simulated.py \
-	  tests/workflow/test_workflow.py::test_a_run_killed_at_any_moment_goes_on_to_the_same_result
+	  tests/workflow/test_workflow.py::test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes_on_another_number_of_cores
 
 test-slurm: setup-dev ## a small store through a real SLURM on this machine (root, Debian; skipped elsewhere)
 	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/run.sh $(abspath $(BIN))/python

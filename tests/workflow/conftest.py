@@ -1,5 +1,6 @@
 """The real Snakefile on a small store, run once; each test starts from a copy of what it left."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -123,14 +124,27 @@ class Run:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run(tmp_path_factory.mktemp("finished"))
+    """Made once, by whichever process of a session needs it first; tests only read it."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    run = Run(session / "finished")
+    with (session / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = session / "finished.done"
+        if not done.exists():
+            _finish(run)
+            done.touch()
+    return run
+
+
+def _finish(run: Run) -> None:
     small_fleet(run.folder / "store")
     run.settings()
     (run.folder / "site").mkdir()
     (run.folder / "site/sitecustomize.py").write_text(NOTE_IMPORTS)
     run.ok()
     (run.folder / "site/sitecustomize.py").unlink()
-    return run
 
 
 @pytest.fixture
