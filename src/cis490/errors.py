@@ -19,3 +19,7 @@ class SchemaMismatch(Cis490Error):
 
 class FormatError(Cis490Error):
     """An artefact is of an unknown kind or version, or is damaged."""
+
+
+class LabError(Cis490Error):
+    """The guest's image cannot be built, or an episode not be recorded, on this machine."""

@@ -1,0 +1,1 @@
+"""The lab: real episodes of small virtual machines, recorded on one Linux machine."""
