@@ -6,12 +6,13 @@
 #   PHASE  armed, infecting, running or dormant (running, if absent)
 #   PACE   0.6 to 1.6: pauses are divided by it
 #   SEED   all randomness comes from it
-# A word with a result leaves it in R, for a `$(…)` would be one more process.
+# A word with a result leaves it in R, for a `$(…)` would be one more process. Programs are called
+# with their path: without it this shell would do in a process of its own name what they do.
 
 : "${PHASE:=running}" "${PACE:=1}" "${SEED:=1}"
 RANDOM=$SEED
 own=/data/${0##*/} # a folder of the program's own
-mkdir -p "$own"
+/bin/mkdir -p "$own"
 
 case $PACE in
     *.*) thousandths=${PACE#*.}00 ;;
@@ -55,7 +56,7 @@ burn() { # MS: compute for so long
 }
 
 hold() { # KB MS: compute for so long in so much memory
-    awk -v "kb=$1" -v "ms=$2" -v "seed=$RANDOM" '
+    /bin/awk -v "kb=$1" -v "ms=$2" -v "seed=$RANDOM" '
         function now(    part) {
             getline line <"/proc/uptime"
             close("/proc/uptime")
@@ -73,7 +74,7 @@ hold() { # KB MS: compute for so long in so much memory
 }
 
 gently() { # from here on this program gives way to others
-    renice -n 10 -p $$
+    /bin/renice -n 10 -p $$
 }
 
 # --- processes
@@ -82,12 +83,12 @@ small() { # N: so many short-lived programs, one after the other
     local i=0
     while [ $i -lt "$1" ]; do
         case $((RANDOM % 6)) in
-            0) uname -a ;;
-            1) id ;;
-            2) ls -l "$own" ;;
-            3) stat /data/files ;;
-            4) date ;;
-            5) cut -d: -f1 /proc/mounts ;;
+            0) /bin/uname -a ;;
+            1) /bin/id ;;
+            2) /bin/ls -l "$own" ;;
+            3) /bin/stat /data/files ;;
+            4) /bin/date ;;
+            5) /bin/cut -d: -f1 /proc/mounts ;;
         esac
         i=$((i + 1))
     done >/dev/null
@@ -113,7 +114,7 @@ a_name() { # written is the path of one of six files of the program's own
 
 write_kb() { # KB: write a file anew
     a_name
-    dd if=/dev/zero "of=$written" bs=4k "count=$((($1 + 3) / 4))" conv=fsync status=none
+    /bin/dd if=/dev/zero "of=$written" bs=4k "count=$((($1 + 3) / 4))" conv=fsync status=none
 }
 
 append_line() { # a line more in a file, not synced
@@ -141,57 +142,57 @@ a_file() { # R is one of their files, 4 to 96 KB
 read_file() { # read one file
     a_file
     forget
-    cat "$R" >/dev/null
+    /bin/cat "$R" >/dev/null
 }
 
 read_folder() { # read all of one folder
     a_folder
     forget
-    cat "$R"/* >/dev/null
+    /bin/cat "$R"/* >/dev/null
 }
 
 checksum() { # sums over one folder
     a_folder
     forget
     a_name
-    md5sum "$R"/* >"$written"
+    /bin/md5sum "$R"/* >"$written"
 }
 
 search() { # look for a word in one folder
     a_folder
     forget
-    grep -c -r hello "$R" >/dev/null
+    /bin/grep -c -r hello "$R" >/dev/null
 }
 
 list() { # the names and sizes of all files
     a_name
-    find /data/files -type f -size +8k >"$written"
+    /bin/find /data/files -type f -size +8k >"$written"
 }
 
 rewrite() { # read a file and write it anew, compressed
     a_file
     forget
     a_name
-    gzip -1 -c "$R" >"$written"
-    sync
+    /bin/gzip -1 -c "$R" >"$written"
+    /bin/sync
 }
 
 pack() { # compress one folder into an archive
     a_folder
     forget
-    tar -c -f - "$R" 2>/dev/null | gzip -1 >"$own/pack"
-    sync
+    /bin/tar -c -f - "$R" 2>/dev/null | /bin/gzip -1 >"$own/pack"
+    /bin/sync
 }
 
 unpack() { # and unpack it
     [ -e "$own/pack" ] || pack
-    mkdir -p "$own/unpacked"
-    gunzip -c <"$own/pack" | tar -x -f - -C "$own/unpacked"
-    sync
+    /bin/mkdir -p "$own/unpacked"
+    /bin/gunzip -c <"$own/pack" | /bin/tar -x -f - -C "$own/unpacked"
+    /bin/sync
 }
 
 make_executable() { # what was written last
-    chmod 755 "$written"
+    /bin/chmod 755 "$written"
 }
 
 # --- the network: 10.77.0.100 to 109 answer, on 9001 to 9003; from 110 to 130 there is nobody
@@ -206,22 +207,22 @@ anyone() { # R is the address of a host or of nobody
 
 put_kb() { # KB: send so much to a peer
     peer
-    dd if=/dev/zero bs=1k "count=$1" status=none | nc "$R" 9001
+    /bin/dd if=/dev/zero bs=1k "count=$1" status=none | /bin/nc "$R" 9001
 }
 
 get_kb() { # KB: fetch so much from a peer into a file
     peer
     a_name
-    echo $(($1 * 1024)) | nc "$R" 9002 >"$written"
+    echo $(($1 * 1024)) | /bin/nc "$R" 9002 >"$written"
 }
 
 call() { # exchange a line with a peer
     peer
-    echo "$RANDOM" | nc "$R" 9003 >/dev/null
+    echo "$RANDOM" | /bin/nc "$R" 9003 >/dev/null
 }
 
 dial() { # ADDRESS PORT: does anyone answer there?
-    nc -w 1 "$1" "$2" </dev/null >/dev/null 2>&1
+    /bin/nc -w 1 "$1" "$2" </dev/null >/dev/null 2>&1
 }
 
 stream() { # N MS: one long connection, N times 1 KB with a pause after each
@@ -231,7 +232,7 @@ stream() { # N MS: one long connection, N times 1 KB with a pause after each
         echo "$line$line$line$line"
         i=$((i + 1))
         pause "$2"
-    done | nc "$R" 9001
+    done | /bin/nc "$R" 9001
 }
 
 line=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
