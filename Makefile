@@ -26,6 +26,7 @@ test: setup-dev ## set up and run all tests
 
 test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones, 200 trainings and rates, kills
 	$(BIN)/python -m pytest --long tests/episodes/test_fuzz.py tests/episodes/test_memory.py \
+	  tests/episodes/test_append.py \
 	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py \
 	  tests/evaluation/test_simulated.py \
 	  tests/workflow/test_workflow.py::test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes_on_another_number_of_cores
