@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _terminal(options: argparse.Namespace) -> logging.Handler:
     if options.verbose:
         return logging.StreamHandler()
-    live = options.name in ("train", "out-of-fold", "tune") and sys.stderr.isatty()
+    lives = options.name in ("train", "out-of-fold", "tune", "lab record")
+    live = lives and sys.stderr.isatty()
     return LiveTerminal() if live else Terminal(options.name)
 
 
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _watch_arguments(
         _command(commands, "watch", _watch, "run the workflow when new episodes have arrived")
     )
+    _lab_commands(commands)
     for command in (ingest, train, oof, tune, tuned, evaluate, report, doctor, clean):
         command.add_argument(
             "--results", type=Path, default=Path("results"), help="folder (default: results)"
@@ -185,6 +187,13 @@ def _watch_arguments(parser: argparse.ArgumentParser) -> None:
             default=default,
             help=f"{text} (default: {default:g})",
         )
+
+
+def _lab_commands(commands: Any) -> None:
+    from cis490.lab.cli import add_commands
+
+    text = "record a corpus of your own with QEMU"
+    add_commands(commands.add_parser("lab", help=text, description=f"{text.capitalize()}."))
 
 
 def _seconds(text: str) -> float:
