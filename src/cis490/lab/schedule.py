@@ -45,8 +45,8 @@ WAIT_S: Final = (0.0, 8.0)  # of a slot before an episode, so that neighbours fa
 PACE: Final = (0.6, 1.6)
 
 CONTROL_SHARE: Final = 0.2
-# A benign job starts or stops within the record in this share of episodes, at least.
-CHANGE_SHARE: Final = 0.85
+# In this share of episodes a benign job starts or stops within the record, passing ones aside.
+CHANGE_SHARE: Final = 0.9
 PASSING_SHARE: Final = 0.4
 JOBS_BEFORE_S: Final = 30.0  # jobs that run when the record begins began within so long
 PASSING_S: Final = (8.0, 40.0)
