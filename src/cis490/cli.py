@@ -231,7 +231,7 @@ def _was_set_up(folder: Path) -> bool:
         return False
 
 
-def _progress(items: Iterable[T], n: int, what: str) -> Iterator[T]:
+def progress(items: Iterable[T], n: int, what: str) -> Iterator[T]:
     """Count on a terminal; silent elsewhere."""
     shown = sys.stderr.isatty()
     for i, item in enumerate(items):
@@ -274,7 +274,7 @@ def _validate(options: argparse.Namespace) -> None:
     limits = Limits.from_config(config)
     rows = [
         examine(entry, config["store"], limits)[0].row(batch)
-        for batch, entry in _progress(entries, len(entries), "episodes")
+        for batch, entry in progress(entries, len(entries), "episodes")
     ]
     table = tabulate([pl.DataFrame(rows, VERDICT_SCHEMA)], index_report)
     if options.out:
@@ -347,7 +347,7 @@ def _ingest(options: argparse.Namespace) -> None:
     batches = plan(config, results / "plan")
     schema = Schema.from_config(config)
     files.write_json(results / "schema.json", schema.to_dict())
-    for batch in _progress(batches, len(batches), "batches"):
+    for batch in progress(batches, len(batches), "batches"):
         ingest(
             files.read_json(results / f"plan/batches/{batch}.json"),
             store=config["store"],

@@ -40,6 +40,15 @@ def add_commands(lab: argparse.ArgumentParser) -> None:
         help="record as the first corpus did: t_mono_ns of netflow counts from the host's boot",
     )
 
+    check = _command(commands, "check", _check, "judge a corpus: fit for use or not, and why")
+    check.description = (
+        "Judge a store of recorded episodes: whether a clock, a command or a neighbour tells what "
+        "only the channels should, and whether there is enough of everything. Exit code 1 if it "
+        "is not fit for use; docs/lab.md has what each check means."
+    )
+    check.add_argument("store", type=Path, metavar="STORE", help="folder of episodes")
+    check.add_argument("--json", action="store_true", help="for machines")
+
 
 def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     from cis490.lab.schedule import SEED, USUAL_S
@@ -129,3 +138,14 @@ def _record(options: argparse.Namespace) -> None:
         uptime_netflow=options.fault == "netflow-uptime",
         live=sys.stderr.isatty() and not options.verbose,
     )
+
+
+def _check(options: argparse.Namespace) -> None:
+    from cis490 import files
+    from cis490.cli import progress
+    from cis490.lab.check import check, render
+
+    judgement = check(options.store, lambda entries: progress(entries, len(entries), "episodes"))
+    print(files.to_json(judgement) if options.json else render(judgement), end="")
+    if not judgement.fit:
+        sys.exit(1)

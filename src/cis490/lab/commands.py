@@ -66,6 +66,7 @@ class Commands:
     n_episodes: int = 0
     _shapes: dict[str, _Seen] = field(default_factory=dict)
     _words: dict[str, str] = field(default_factory=dict)
+    _said_in: Counter[str] = field(default_factory=Counter)
 
     def add(self, events: Iterable[Event], profile: str, onset_ns: int | None) -> None:
         """Take the events of an episode.
@@ -78,12 +79,14 @@ class Commands:
         self.n_episodes += 1
         clean: set[str] = set()
         infected: set[str] = set()
+        said: set[str] = set()
         for t, cmdline in events:
             shape = shape_of(cmdline)
             if shape not in self._shapes:
                 self._shapes[shape] = _Seen(cmdline[:_LONGEST])
             for word in _NO_WORD.split(_folded(cmdline.lower().replace("_", "-"))):
                 self._words.setdefault(word, cmdline[:_LONGEST])
+                said.add(word)
             if onset_ns is None or t < onset_ns - _EARLY_NS:
                 clean.add(shape)
             elif t >= onset_ns:
@@ -92,6 +95,7 @@ class Commands:
             self._shapes[shape].n_clean += 1
         for shape in infected:
             self._shapes[shape].infected[profile] += 1
+        self._said_in.update(said)
         self._prune()
 
     def _prune(self) -> None:
@@ -99,7 +103,8 @@ class Commands:
             often = {k: v for k, v in self._shapes.items() if v.n_clean + v.infected.total() > 1}
             self._shapes = often
         if len(self._words) > _MOST:
-            self._words = dict(list(self._words.items())[: _MOST // 2])
+            self._said_in = Counter({word: n for word, n in self._said_in.items() if n > 1})
+            self._words = {word: self._words[word] for word in self._said_in}
 
     def label_words(self, labels: Iterable[str]) -> dict[str, str]:
         """Words of labels that stand in a command, by themselves: the word, and such a command.
