@@ -15,20 +15,20 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 
 
-def subcommands():
-    (commands,) = (
-        action
-        for action in cli._parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
-    return commands.choices
+def subcommands(parser=None, before=""):
+    names = []
+    for action in (parser or cli._parser())._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                names += subcommands(command, f"{before}{name} ") or [f"{before}{name}"]
+    return names
 
 
 @pytest.mark.parametrize("name", subcommands())
 def test_every_command_is_in_the_readme_and_has_help(name, capsys):
     assert f"cis490 {name}" in README
     with pytest.raises(SystemExit) as done:
-        cli.main([name, "--help"])
+        cli.main([*name.split(), "--help"])
     assert done.value.code == 0
     assert len(capsys.readouterr().out) > 100
 

@@ -49,8 +49,8 @@ def ids(folder):
     return [record.content["episode_id"] for record in read_index(folder).records]
 
 
-# A synced record takes some 4 ms on a disk, so 80,000 of them five minutes; the long test leaves the
-# syncs out, which only brings the writers closer together.
+# A synced record takes some 4 ms on a disk, so 80,000 of them five minutes; the long test leaves
+# the syncs out, which only brings the writers closer together.
 @pytest.mark.parametrize(("synced", "n"), [("yes", 20), ("no", 250)])
 def test_many_writers_leave_no_torn_line_and_readers_see_none(tmp_path, synced, n, request):
     if request.config.getoption("--long") and synced == "no":

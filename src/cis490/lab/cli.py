@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cis490.logs import MILESTONE, logger
+
 if TYPE_CHECKING:
     from cis490.lab.schedule import EpisodePlan
 
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
 def add_commands(lab: argparse.ArgumentParser) -> None:
     """Put the lab's commands under `cis490 lab`."""
     commands = lab.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    build = _command(commands, "build", _build, "make the image that guests boot from")
+    build.description = (
+        "Make the image that guests boot from: Debian's kernel and busybox, fetched and unpacked "
+        "but not installed, and the programs of the lab. No root is needed. The same packages "
+        "give the same bytes."
+    )
+    _cache_argument(build)
 
     plan = _command(commands, "plan", _plan, "print what would be recorded")
     plan.description = (
@@ -82,7 +92,8 @@ def _cache_argument(parser: argparse.ArgumentParser) -> None:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="where the image is (default: ~/.cache/cis490/lab)",
+        help="folder of the image, the packages that it is made of, and guests' disks "
+        "(default: ~/.cache/cis490/lab)",
     )
 
 
@@ -119,6 +130,12 @@ def _planned(options: argparse.Namespace) -> list[EpisodePlan]:
 
     hosts = read_hosts(options.hosts)
     return plan(hosts, options.episodes, seed=options.seed, duration_s=options.duration)
+
+
+def _build(options: argparse.Namespace) -> None:
+    from cis490.lab import image
+
+    image.build(options.cache, lambda text: logger.log(MILESTONE, text))
 
 
 def _plan(options: argparse.Namespace) -> None:
