@@ -21,7 +21,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 if TYPE_CHECKING:
-    from cis490.runs.watch import Watch
+    from cis490.runs.view import View
 
 # What Snakemake says of itself and nobody needs who watches a run; the rest is passed on.
 _CHATTER: Final = re.compile(
@@ -51,7 +51,7 @@ class LogHandler(LogHandlerBase):
         self._replaces = not (
             asked.dryrun or asked.verbose or asked.printshellcmds or asked.debug_dag
         )
-        self._watch: Watch | None = None
+        self._view: View | None = None
         self._room: dict[str, float] = {}
         self._after: dict[str, list[str]] = {}
         self._remote = False
@@ -61,7 +61,7 @@ class LogHandler(LogHandlerBase):
         if not asked.dryrun:
             with suppress(ImportError):  # it fails again, and is told, when it is needed
                 # Here, for by the time that jobs start it would come too late.
-                import cis490.runs.watch
+                import cis490.runs.view
 
                 if self._live and self._replaces and self._speaks:
                     import cis490.runs.screen  # noqa: F401
@@ -107,10 +107,10 @@ class LogHandler(LogHandlerBase):
 
     def close(self) -> None:
         """End the view and the journal of the run."""
-        watch, self._watch = self._watch, None
+        view, self._view = self._view, None
         try:
-            if watch is not None:
-                watch.close()
+            if view is not None:
+                view.close()
         except Exception as error:
             self._print(f"cis490: the view did not end well ({type(error).__name__}: {error})")
         super().close()
@@ -118,7 +118,7 @@ class LogHandler(LogHandlerBase):
     def _take(self, record: logging.LogRecord) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.WORKFLOW_STARTED:
-            self._watch = self._watch or self._make()
+            self._view = self._view or self._make()
             self._header = _header(record)
         elif event == LogEvent.RULEGRAPH:
             self._after = _after(getattr(record, "rulegraph", {}))
@@ -156,17 +156,17 @@ class LogHandler(LogHandlerBase):
         return bool(record.getMessage().strip()) and not _CHATTER.match(record.getMessage())
 
     def _tell(self, event: dict[str, Any], record: logging.LogRecord) -> None:
-        self._watch = self._watch or self._make()
+        self._view = self._view or self._make()
         if not self._told:
             self._told = True
             begin = {"event": "run_started", "pid": os.getpid(), **self._header}
-            self._watch.event(begin, record.created)
-        self._watch.event(event, record.created)
+            self._view.event(begin, record.created)
+        self._view.event(event, record.created)
 
-    def _make(self) -> Watch:
-        from cis490.runs.watch import Watch
+    def _make(self) -> View:
+        from cis490.runs.view import View
 
-        return Watch(
+        return View(
             Path.cwd(),
             speaks=self._replaces and self._speaks,
             live=self._live,
@@ -206,8 +206,8 @@ class LogHandler(LogHandlerBase):
         text = self.format(record)
         if not text or text == "None":
             return
-        if self._watch is not None:
-            self._watch.say(text)
+        if self._view is not None:
+            self._view.say(text)
         else:
             self._print(text)
 

@@ -16,6 +16,10 @@ from cis490.files import StrPath
 Kind = Literal["sample", "job"]
 
 _GUEST: Final = Path(__file__).parent / "guest"
+_FIRST: Final = (
+    *("cpu-saturate", "io-walk", "low-and-slow"),
+    *("scan-and-dial", "beacon-burst", "fork-churn"),
+)
 _HEADER: Final = re.compile(r"# (imitates|twin|needs): (.+)")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -48,6 +52,12 @@ class Program:
         """Its path in the guest, as the command `start` takes it."""
         parts = ("samples", self.profile) if self.profile else ("jobs",)
         return "/".join([*parts, self.path.name])
+
+
+def profiles() -> tuple[str, ...]:
+    """The profiles of which samples ship: the format's own in its order, then others by name."""
+    found = {folder.name for folder in (_GUEST / "samples").iterdir() if folder.is_dir()}
+    return *(name for name in _FIRST if name in found), *sorted(found.difference(_FIRST))
 
 
 def samples(folder: StrPath | None = None) -> list[Program]:

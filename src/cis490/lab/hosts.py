@@ -14,11 +14,9 @@ import yaml
 
 from cis490.errors import LabError
 from cis490.files import StrPath
+from cis490.lab import catalog
 
-PROFILES: Final = (
-    *("cpu-saturate", "io-walk", "low-and-slow"),
-    *("scan-and-dial", "beacon-burst", "fork-churn"),
-)
+PROFILES: Final = catalog.profiles()
 MACHINES: Final = ("q35", "pc")
 DISK_CACHES: Final = ("writeback", "writethrough", "none", "directsync", "unsafe")
 

@@ -1,4 +1,4 @@
-"""Whatever fails in a watch, the run goes on."""
+"""Whatever fails in a view, the run goes on."""
 
 import errno
 import os
@@ -7,8 +7,8 @@ import pytest
 
 from cis490.logs import WATCHED
 from cis490.runs import journal
-from cis490.runs import watch as module
-from cis490.runs.watch import Watch
+from cis490.runs import view as module
+from cis490.runs.view import View
 from tests.runs.events import T0, benchmark
 
 
@@ -51,29 +51,29 @@ def live(monkeypatch):
 
 
 def begin(folder, **options):
-    watch = Watch(folder, **{"speaks": True, **options})
-    watch.event({"event": "run_started"}, T0)
-    watch.event({"event": "planned", "jobs": {"a": 2}, "room": {"_cores": 2}}, T0)
-    return watch
+    view = View(folder, **{"speaks": True, **options})
+    view.event({"event": "run_started"}, T0)
+    view.event({"event": "planned", "jobs": {"a": 2}, "room": {"_cores": 2}}, T0)
+    return view
 
 
-def job(watch, number, name, kind="job_finished", **more):
+def job(view, number, name, kind="job_finished", **more):
     log, timed = f"results/logs/a/{name}.log", f"results/benchmarks/a/{name}.tsv"
     start = {"event": "job_started", "jobid": number, "rule": "a", "log": [log], "benchmark": timed}
-    watch.event(start, T0 + 1)
-    watch.event({"event": kind, "jobid": number, "rule": "a", **more}, T0 + 4)
+    view.event(start, T0 + 1)
+    view.event({"event": kind, "jobid": number, "rule": "a", **more}, T0 + 4)
 
 
 def test_a_run_in_plain_lines(tmp_path, capsys):
-    watch = begin(tmp_path)
+    view = begin(tmp_path)
     benchmark(tmp_path / "results", "a/x", 2.5, cpu=2, rss=100)
-    job(watch, 1, "x")
+    job(view, 1, "x")
     log = tmp_path / "results/logs/a/y.log"
     log.parent.mkdir(parents=True)
     log.write_text("first\nsecond\n2026-11-27 17:00:00,123 ERROR error: no host\n")
-    job(watch, 2, "y", "job_failed", log=["results/logs/a/y.log"])
-    watch.close()
-    watch.close()
+    job(view, 2, "y", "job_failed", log=["results/logs/a/y.log"])
+    view.close()
+    view.close()
     out = capsys.readouterr()
     assert out.out == ""
     lines = out.err.splitlines()
@@ -91,11 +91,11 @@ def test_a_run_in_plain_lines(tmp_path, capsys):
 
 
 def test_the_journal_has_what_jobs_used_and_how_the_run_ended(tmp_path):
-    watch = begin(tmp_path, speaks=False)
+    view = begin(tmp_path, speaks=False)
     benchmark(tmp_path / "results", "a/x", 2.5, cpu=2, rss=100)
-    job(watch, 1, "x")
-    job(watch, 2, "without_a_benchmark")
-    watch.close()
+    job(view, 1, "x")
+    job(view, 2, "without_a_benchmark")
+    view.close()
     events = journal.read(tmp_path / "results/run.jsonl")
     assert [event["event"] for event in events] == [
         *("run_started", "planned"),
@@ -118,28 +118,28 @@ def test_the_journal_has_what_jobs_used_and_how_the_run_ended(tmp_path):
     ],
 )
 def test_how_a_run_ended(tmp_path, kinds, outcome):
-    watch = begin(tmp_path)
+    view = begin(tmp_path)
     for number, kind in enumerate(kinds):
-        job(watch, number, str(number), kind)
-    watch.close()
+        job(view, number, str(number), kind)
+    view.close()
     assert journal.read(tmp_path / "results/run.jsonl")[-1]["outcome"] == outcome
 
 
 def test_a_run_that_ends_before_its_plan_has_failed_if_there_was_an_error(tmp_path, capsys):
-    watch = Watch(tmp_path, speaks=True)
-    watch.event({"event": "run_started"}, T0)
-    watch.event({"event": "error", "message": "Missing input files"}, T0)
-    watch.close()
+    view = View(tmp_path, speaks=True)
+    view.event({"event": "run_started"}, T0)
+    view.event({"event": "error", "message": "Missing input files"}, T0)
+    view.close()
     assert journal.read(tmp_path / "results/run.jsonl")[-1]["outcome"] == "failed"
     assert capsys.readouterr().err == ""
 
 
 def test_a_journal_that_cannot_be_written_is_left_out_with_one_line(tmp_path, capsys):
     (tmp_path / "results").write_text("a file where the folder ought to be")
-    watch = begin(tmp_path)
-    job(watch, 1, "x")
-    job(watch, 2, "y")
-    watch.close()
+    view = begin(tmp_path)
+    job(view, 1, "x")
+    job(view, 2, "y")
+    view.close()
     err = capsys.readouterr().err
     assert err.count("the run goes on without its journal") == 1
     assert "2 of 2 jobs done" in err
@@ -149,11 +149,11 @@ def test_a_disk_that_fills_up_costs_the_journal_alone(tmp_path, monkeypatch, cap
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    watch = begin(tmp_path)
+    view = begin(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr("cis490.runs.journal.os.write", full)
-        job(watch, 1, "x")
-    watch.close()
+        job(view, 1, "x")
+    view.close()
     err = capsys.readouterr().err
     assert err.count("without its journal (OSError: [Errno 28] No space left") == 1
     assert "1/2 a x" in err
@@ -161,18 +161,18 @@ def test_a_disk_that_fills_up_costs_the_journal_alone(tmp_path, monkeypatch, cap
 
 @pytest.mark.usefixtures("live")
 def test_a_live_view_shows_what_jobs_write_and_takes_itself_away(tmp_path):
-    watch = begin(tmp_path, live=True)
-    screen, capture = watch._screen, watch._capture
+    view = begin(tmp_path, live=True)
+    screen, capture = view._screen, view._capture
     assert os.environ[WATCHED]
     capture.held = "a job says so\n"
-    watch._look()
+    view._look()
     assert screen.said == ["a job says so"]
     assert screen.shown
-    job(watch, 1, "x")
+    job(view, 1, "x")
     assert screen.said == ["a job says so"]  # a bar tells of jobs that end well
-    job(watch, 2, "y", "job_failed")
+    job(view, 2, "y", "job_failed")
     assert screen.said[1].startswith("failed: a y")
-    watch.close()
+    view.close()
     assert screen.closed
     assert WATCHED not in os.environ
 
@@ -183,15 +183,15 @@ def test_a_view_that_fails_leaves_plain_lines(tmp_path, monkeypatch, capsys, met
     def fail(*_):
         raise ZeroDivisionError("of the view")
 
-    watch = begin(tmp_path, live=True)
-    screen = watch._screen
+    view = begin(tmp_path, live=True)
+    screen = view._screen
     monkeypatch.setattr(screen, method, fail)
-    watch._capture.held = "a job says so\n"
-    watch._look()
-    watch.say("Snakemake says so")
-    job(watch, 1, "x")
-    job(watch, 2, "y")
-    watch.close()
+    view._capture.held = "a job says so\n"
+    view._look()
+    view.say("Snakemake says so")
+    job(view, 1, "x")
+    job(view, 2, "y")
+    view.close()
     err = capsys.readouterr().err
     assert "the run goes on without its live view (ZeroDivisionError: of the view)" in err
     assert err.count("without") == 1
@@ -207,9 +207,9 @@ def test_without_rich_there_are_plain_lines(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
     monkeypatch.delitem(__import__("sys").modules, "cis490.runs.screen", raising=False)
     monkeypatch.setattr("cis490.runs.capture.Capture", FakeCapture)
-    watch = begin(tmp_path, live=True)
-    job(watch, 1, "x")
-    watch.close()
+    view = begin(tmp_path, live=True)
+    job(view, 1, "x")
+    view.close()
     err = capsys.readouterr().err
     assert "without its live view" in err
     assert "1/2 a x" in err
@@ -219,22 +219,22 @@ def test_an_estimate_that_fails_is_left_out(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise ValueError("of the estimate")
 
-    watch = begin(tmp_path)
+    view = begin(tmp_path)
     monkeypatch.setattr(module, "time_left", fail)
-    watch._look()
-    watch._look()
-    job(watch, 1, "x")
-    watch.close()
+    view._look()
+    view._look()
+    job(view, 1, "x")
+    view.close()
     assert capsys.readouterr().err.count("without its time left (ValueError: of the") == 1
 
 
 def test_long_silence_is_broken_without_a_terminal(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "_SILENCE_S", -1)
-    watch = begin(tmp_path)
+    view = begin(tmp_path)
     log = "results/logs/a/x.log"
-    watch.event({"event": "job_started", "jobid": 1, "rule": "a", "log": [log]}, T0 + 1)
-    watch._look()
-    watch.close()
+    view.event({"event": "job_started", "jobid": 1, "rule": "a", "log": [log]}, T0 + 1)
+    view._look()
+    view.close()
     assert "\nrunning: a (" in capsys.readouterr().err
 
 
@@ -242,7 +242,7 @@ def test_a_closed_stderr_is_no_fault(tmp_path, monkeypatch):
     closed = (tmp_path / "gone").open("w")
     closed.close()
     monkeypatch.setattr("sys.stderr", closed)
-    watch = begin(tmp_path)
-    job(watch, 1, "x")
-    watch.close()
+    view = begin(tmp_path)
+    job(view, 1, "x")
+    view.close()
     assert journal.read(tmp_path / "results/run.jsonl")[-1]["event"] == "run_finished"

@@ -33,7 +33,7 @@ _SILENCE_S: Final = 60.0  # without a terminal: after so long something is said
 _SHARE: Final = 0.02  # of a core: what estimates may cost
 
 
-class Watch:
+class View:
     """Takes the events of one run, from any thread.
 
     Args:
