@@ -140,7 +140,10 @@ class _Guest:
         def late() -> None:
             if not self.ready_ns:
                 words = self.machine.last_words()
-                raise LabError(f"the guest was not ready after {limit_s:.0f} s: {words}")
+                raise LabError(
+                    f"the guest was not ready after {limit_s:.0f} s (is the machine busy with "
+                    f"other work?): {words}"
+                )
 
         self.qmp.greet(greeted)
         self.loop.watch(self.machine.pidfd, self._ended)
