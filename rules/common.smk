@@ -86,7 +86,7 @@ CODE = {
     "evaluate": ["channels.py", "seeds.py", "evaluation", "models/weights.py"],
     "detection": ["channels.py", "seeds.py", "evaluation"],
     "calibration": ["channels.py", "seeds.py", "evaluation"],
-    "probes": [*LEARNING, "evaluation", "probes", "splits.py"],
+    "probes": [*LEARNING, "episodes/jobs.py", "evaluation", "probes", "splits.py"],
     "perturb": [
         *("channels.py", "compiled.py", "schema.py", "seeds.py", "models/weights.py"),
         *("splits.py", "windows", "episodes/telemetry.py", "evaluation", "robustness"),

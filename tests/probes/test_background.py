@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -13,11 +15,11 @@ TWO_SEEDS = NAME._replace(seeds=(1, 2))
 CONTROLS = {"birch": {"none": 3}}
 
 
-def read(folder, looks, labels=((0, "clean"),)):
-    """Changes of one episode; `looks` are (seconds, event, pid, ppid)."""
-    write_parquet(
-        folder / "episodes.parquet", pl.DataFrame({"episode_id": ["e"], "started_wall_ns": [WALL]})
-    )
+def read(folder, looks, labels=((0, "clean"),), meta="{}"):
+    """Changes of one episode of a minute; `looks` are (seconds, event, pid, ppid)."""
+    times = {"started_wall_ns": [WALL], "ended_wall_ns": [WALL + 60 * SECOND]}
+    known = pl.DataFrame({"episode_id": ["e"], **times, "meta": [meta]})
+    write_parquet(folder / "episodes.parquet", known)
     table = [(0, WALL + int(t * SECOND), phase) for t, phase in labels]
     schema = {"episode": pl.UInt32, "t_wall_ns": pl.Int64, "phase": pl.String}
     write_parquet(folder / "labels.parquet", pl.DataFrame(table, schema=schema, orient="row"))
@@ -41,6 +43,20 @@ def test_changes_after_clean_time_are_not_benign_for_sure(tmp_path):
     looks = [*FIRST, (8, "start", 14, 10), (20, "start", 15, 10), (22, "exit", 14, 10)]
     labels = [(0, "clean"), (18.5, "armed"), (30, "infecting")]
     assert read(tmp_path, looks, labels).rows() == [("e", "start", 2.0, 8.0, 18.5)]
+
+
+def test_jobs_that_an_episode_tells_itself_count_and_not_what_exec_saw(tmp_path):
+    looks = [*FIRST, (8, "start", 14, 10), (12, "exit", 11, 10)]
+    jobs = [
+        {"name": "backup", "start_s": -3.0, "stop_s": 20.5},
+        {"name": "build", "start_s": 12.25, "stop_s": None},
+        {"name": "sync", "start_s": 31.0, "stop_s": 70.0},
+    ]
+    labels = [(0, "clean"), (30, "armed")]
+    rows = read(tmp_path, looks, labels, json.dumps({"jobs": jobs})).rows()
+    assert rows == [("e", "start", 12.25, 12.25, 30.0), ("e", "exit", 20.5, 20.5, 30.0)]
+    assert read(tmp_path, looks, labels, '{"jobs": []}').is_empty()
+    assert len(read(tmp_path, looks, labels, '{"jobs": 3}')) == 2
 
 
 def test_an_episode_without_exec_tells_of_no_change(tmp_path):

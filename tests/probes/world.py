@@ -140,7 +140,11 @@ class World:
     def _write_telemetry(self, frame: pl.DataFrame) -> None:
         ids = frame["episode_id"].unique(maintain_order=True)
         folder = self.root / "telemetry"
-        known = pl.DataFrame({"episode_id": ids, "started_wall_ns": [WALL] * len(ids)})
+        known = pl.DataFrame({"episode_id": ids}).with_columns(
+            started_wall_ns=pl.lit(WALL),
+            ended_wall_ns=pl.lit(WALL + 60 * SECOND),
+            meta=pl.lit("{}"),
+        )
         files.write_parquet(folder / "episodes.parquet", known)
         numbered = {name: i for i, name in enumerate(ids)}
         changed = frame.filter(

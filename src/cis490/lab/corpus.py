@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cis490.channels import PHASES, SAMPLED
 from cis490.config import resolve
 from cis490.episodes import tarball
+from cis490.episodes.jobs import job_changes
 from cis490.episodes.parse import FIELDS
 from cis490.episodes.plan import read_store
 from cis490.episodes.tarball import Limits
@@ -213,7 +214,7 @@ def _facts(some: list[tuple[Episode, dict[str, Ticks]]], schema: Schema) -> Iter
         head, meta = episode.header, json.loads(episode.header["meta"])
         started, onset = head["started_wall_ns"], _onset_ns(episode)
         first = int(episode.tables["labels"].t_wall_ns[0])
-        duration_s = (head["ended_wall_ns"] - started) / _NS
+        told = job_changes(meta, (head["ended_wall_ns"] - started) / _NS)
         yield Facts(
             episode_id=head["episode_id"],
             host_id=head["host_id"],
@@ -223,18 +224,10 @@ def _facts(some: list[tuple[Episode, dict[str, Ticks]]], schema: Schema) -> Iter
             ended_ns=head["ended_wall_ns"],
             phases=phases,
             onset_s=None if onset is None or onset == first else (onset - started) / _NS,
-            changes_s=_changes(meta.get("jobs"), duration_s),
+            changes_s=None if told is None else [change.at_s for change in told],
             preroll_s=_number(meta.get("preroll_s")),
             ticks=ticks,
         )
-
-
-def _changes(jobs: Any, duration_s: float) -> list[float] | None:
-    """Starts and stops within the record; what is no list of jobs tells nothing."""
-    if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        return None
-    times = [_number(job.get(key)) for job in jobs for key in ("start_s", "stop_s")]
-    return sorted(t for t in times if t is not None and 0 < t < duration_s)
 
 
 def _number(value: Any) -> float | None:

@@ -1,11 +1,12 @@
 """Do alarm scores rise when benign work starts or stops?
 
-Episodes tell what benign work there was, not when. When jobs start and stop stands in `exec`, as
-the guest says it, which is looked at every few seconds; in clean time every job is benign.
+When it did stands in an episode's meta.json (`jobs`). Where it does not, `exec` tells, as the guest
+says it, which was looked at every few seconds; in clean time every job is benign.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from cis490.channels import PHASES
+from cis490.episodes.jobs import job_changes
 from cis490.evaluation.families import Family, Figure, figure_rows, resample
 from cis490.evaluation.tables import Entrant, Provenance
 from cis490.files import read_parquet
@@ -40,8 +42,9 @@ def read_changes(
 ) -> pl.DataFrame:
     """When benign jobs start and stop in clean time.
 
-    A job is a child of the launcher: of a process, not init, that has children among those of the
-    first look and is not listed itself. Clean time ends at the first other label.
+    Where no `jobs` are told, a job is a child of the launcher: of a process, not init, that has
+    children among those of the first look and is not listed itself. Clean time ends at the first
+    other label.
 
     Args:
         episodes, labels, execs: telemetry/<batch>/ episodes.parquet, labels.parquet and
@@ -49,44 +52,65 @@ def read_changes(
 
     Returns:
         episode_id; event ("start" or "exit"); after_s and at_s, seconds after the episode's start,
-        the look before and the look that saw the change; clean_until_s (inf: to the end).
+        between which the change lies: the same, or the look before and the look that saw it;
+        clean_until_s (inf: to the end).
     """
     found = [pl.DataFrame(schema=_CHANGES)]
     for of_batch in zip(episodes, labels, execs, strict=True):
-        found.append(_of_batch(*of_batch).select(list(_CHANGES)).cast(_CHANGES))
+        found.append(_of_batch(*of_batch))
     return pl.concat(found).sort("episode_id", "at_s", "event")
 
 
 def _of_batch(episodes_file: Path, labels_file: Path, exec_file: Path) -> pl.DataFrame:
-    known = read_parquet(episodes_file, columns=["episode_id", "started_wall_ns"])
-    known = known.with_row_index("episode")
-    seen = read_parquet(exec_file, columns=["episode", "t_wall_ns", "event", "pid", "ppid"])
+    columns = ["episode_id", "started_wall_ns", "ended_wall_ns", "meta"]
+    known = read_parquet(episodes_file, columns=columns).with_row_index("episode")
     labels = read_parquet(labels_file, columns=["episode", "t_wall_ns", "phase"])
+    dirty = labels.filter(pl.col("phase") != PHASES[CLEAN])
+    ends = dirty.group_by("episode").agg(until=pl.col("t_wall_ns").min())
+    known = known.join(ends, on="episode", how="left", maintain_order="left").with_columns(
+        clean_until_s=_seconds("until").fill_null(float("inf"))
+    )
+    told, silent = _told(known)
+    found = pl.concat([told, _seen(known.filter(pl.col("episode").is_in(silent)), exec_file)])
+    return found.filter(pl.col("at_s") <= pl.col("clean_until_s"))
+
+
+def _seconds(name: str) -> pl.Expr:
+    return (pl.col(name) - pl.col("started_wall_ns")) / 1e9
+
+
+def _told(known: pl.DataFrame) -> tuple[pl.DataFrame, list[int]]:
+    """What episodes tell themselves, and those that tell nothing."""
+    rows, silent = [], []
+    for row in known.iter_rows(named=True):
+        duration_s = (row["ended_wall_ns"] - row["started_wall_ns"]) / 1e9
+        told = job_changes(json.loads(row["meta"]), duration_s)
+        if told is None:
+            silent.append(row["episode"])
+        for change in told or []:
+            at_s = change.at_s
+            rows.append((row["episode_id"], change.event, at_s, at_s, row["clean_until_s"]))
+    return pl.DataFrame(rows, schema=_CHANGES, orient="row"), silent
+
+
+def _seen(known: pl.DataFrame, exec_file: Path) -> pl.DataFrame:
+    """What looks at the processes saw."""
+    seen = read_parquet(exec_file, columns=["episode", "t_wall_ns", "event", "pid", "ppid"])
+    seen = seen.join(known, on="episode", how="semi", maintain_order="left")
     first = seen.filter(event="snapshot")
     listed = first.select("episode", ppid="pid")
     launchers = first.select("episode", "ppid").unique().filter(pl.col("ppid") != _INIT)
     launchers = launchers.join(listed, on=["episode", "ppid"], how="anti")
     looks = seen.select("episode", "t_wall_ns").unique().sort("episode", "t_wall_ns")
     looks = looks.with_columns(before=pl.col("t_wall_ns").shift().over("episode"))
-    dirty = labels.filter(pl.col("phase") != PHASES[CLEAN])
-    ends = dirty.group_by("episode").agg(until=pl.col("t_wall_ns").min())
     jobs = (
         seen.filter(pl.col("event").is_in(["start", "exit"]))
         .join(launchers, on=["episode", "ppid"], how="semi")
         .join(looks, on=["episode", "t_wall_ns"])
         .join(known, on="episode")
-        .join(ends, on="episode", how="left")
+        .with_columns(after_s=_seconds("before").fill_null(0.0), at_s=_seconds("t_wall_ns"))
     )
-
-    def seconds(name: str) -> pl.Expr:
-        return (pl.col(name) - pl.col("started_wall_ns")) / 1e9
-
-    jobs = jobs.with_columns(
-        after_s=seconds("before").fill_null(0.0),
-        at_s=seconds("t_wall_ns"),
-        clean_until_s=seconds("until").fill_null(float("inf")),
-    )
-    return jobs.filter(pl.col("at_s") <= pl.col("clean_until_s"))
+    return jobs.select(list(_CHANGES)).cast(_CHANGES)
 
 
 class _Pairs(NamedTuple):
@@ -145,7 +169,7 @@ def score_changes(
     pairs = _pairs(known, score, len(windows.episodes))
     if not pairs.figures:
         raise NotMeasurable(
-            f"of {len(changes)} starts and stops of benign work in clean time, as exec tells them, "
+            f"of {len(changes)} starts and stops of benign work in clean time "
             "none has a clean window before it and one in or after it"
         )
     return _rows(name, pairs, windows.profile, origin)
