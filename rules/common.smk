@@ -53,6 +53,13 @@ try:
 except Cis490Error as error:
     sys.exit(f"error: {error}")
 
+# Snakemake's own limit of 100 jobs a second has it look at the ready jobs again a second after each
+# look, in a thread of its own: as many looks a second as jobs have ended while others were waiting.
+# A limit that somebody asks for stays.
+limit = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
+if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 ARCHITECTURES = config["models"] + config["baselines"]
 MODELS = [f"{name}_{mode}" for name in ARCHITECTURES for mode in config["modes"]]
 TABLES = ["episodes", "labels", "proc", "qmp", "guest", "netflow", "exec"]

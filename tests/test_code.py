@@ -1,5 +1,7 @@
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -32,6 +34,48 @@ def test_an_edit_counts_and_a_comment_does_not(tmp_path, edit, changes):
     before = code_hash([file.parent])
     file.write_text(edit(source))
     assert (code_hash([file.parent]) != before) == changes
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 1", "x = True"),
+        ("x = 1", "x = 1.0"),
+        ("x = 0.0", "x = -0.0"),
+        ("x = 'a'", "x = b'a'"),
+        ("x = y in {1, 2}", "x = y in (1, 2)"),
+        ("def f(a): return a", "def f(*, a): return a"),
+        ("def f(a=1): pass", "def f(a=2): pass"),
+        ("def f(): return 1", "def g(): return 1"),
+        ("try:\n    f()\nfinally:\n    g()", "f()\ng()"),
+        ("class A: x = 1", "class A: x = 2"),
+        ("f = lambda: 1", "f = lambda: 2"),
+    ],
+)
+def test_what_runs_differently_has_another_hash(tmp_path, one, other):
+    hashes = set()
+    for name, source in (("a", one), ("b", other)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f.py").write_text(source)
+        hashes.add(code_hash([tmp_path / name / "f.py"]))
+    assert len(hashes) == 2
+
+
+def test_every_process_finds_the_same_hash(tmp_path):
+    (tmp_path / "f.py").write_text("x = y in {'a', 'b', 'c', 'd', ('e', 1), None}\n")
+    script = "from pathlib import Path; from cis490.code import code_hash; "
+    script += f"print(code_hash([Path({str(tmp_path / 'f.py')!r})]))"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(
