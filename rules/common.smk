@@ -7,6 +7,7 @@ Makes: results/plan/, in the main process only, before any job.
 import math
 import os
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,36 @@ from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
 
+
+def look_again_once():
+    """Have Snakemake wait for one look at the ready jobs at a time.
+
+    It (9.27) looks again a second after each look, in a thread each, for its limit of jobs a second:
+    soon as many looks a second as jobs have ended, and a core is busy with nothing else. A version
+    that does it otherwise is left as it is.
+    """
+    try:
+        from snakemake.scheduling.job_scheduler import JobScheduler
+    except ImportError:
+        return
+
+    def schedule(self, delay):
+        if getattr(self, "_waits_for_look", False):
+            return
+        self._waits_for_look = True
+
+        def look():
+            self._waits_for_look = False
+            self._open_jobs.release()
+
+        timer = threading.Timer(delay, look)
+        timer.daemon = True
+        timer.start()
+
+    if hasattr(JobScheduler, "_schedule_reevalutation"):
+        JobScheduler._schedule_reevalutation = schedule
+
+
 try:
     if INSTALLED and workflow.deployment_settings.deployment_method:
         raise Cis490Error(
@@ -53,12 +84,8 @@ try:
 except Cis490Error as error:
     sys.exit(f"error: {error}")
 
-# Snakemake's own limit of 100 jobs a second has it look at the ready jobs again a second after each
-# look, in a thread of its own: as many looks a second as jobs have ended while others were waiting.
-# A limit that somebody asks for stays.
-limit = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
-if limit and (limit.max_jobs, limit.timespan) == (100, 1):
-    workflow.scheduling_settings.max_jobs_per_timespan = None
+if workflow.is_main_process:
+    look_again_once()
 
 ARCHITECTURES = config["models"] + config["baselines"]
 MODELS = [f"{name}_{mode}" for name in ARCHITECTURES for mode in config["modes"]]

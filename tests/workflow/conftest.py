@@ -32,12 +32,24 @@ SETTINGS = {
 }
 
 
-# Each job notes at its end which packages it has imported.
+# Each job notes at its end which packages it has imported, and the run itself how often its
+# scheduler was to look again, and in how many seconds.
 NOTE_IMPORTS = """
-import atexit, pathlib, sys
+import atexit, pathlib, sys, threading, time
+
+began, started, start = time.monotonic(), [], threading.Timer.start
+
+def counted(timer):
+    started.append(timer)
+    start(timer)
+
+threading.Timer.start = counted
 
 @atexit.register
 def note():
+    if "snakemake.scheduling.job_scheduler" in sys.modules and started:
+        told = f"{len(started)} {time.monotonic() - began}"
+        pathlib.Path(__file__).with_name("timers").write_text(told)
     script = pathlib.Path(getattr(sys.modules["__main__"], "__real_file__", "x"))
     if ".snakemake/scripts" in str(script):
         names = sorted({name.partition(".")[0] for name in sys.modules})

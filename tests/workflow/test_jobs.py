@@ -22,3 +22,11 @@ def test_a_job_imports_only_what_its_stage_needs(finished):
         jobs = file.read_text().splitlines()
         got[file.stem] = tuple(sorted({" ".join(sorted(DEAR & set(j.split()))) for j in jobs}))
     assert got == NEEDED
+
+
+def test_the_scheduler_looks_again_once_a_second_however_many_jobs_have_ended(finished):
+    told = finished.folder / "site/timers"
+    if not told.exists():
+        pytest.skip("this version of Snakemake does not start timers")
+    n_timers, seconds = map(float, told.read_text().split())
+    assert n_timers <= seconds + 1
