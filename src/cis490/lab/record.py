@@ -149,7 +149,8 @@ def choose_accelerator(image: images.Image, qemu: str, host: Host, folder: Path)
     try:
         child.result()
     except LabError as error:
-        logger.info("no KVM: %s", error)
+        why = str(error).partition(":")[0]
+        logger.log(MILESTONE, "no KVM here: opened it can be, but %s; TCG instead", why)
         return "tcg"
     finally:
         child.end()
