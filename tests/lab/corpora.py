@@ -60,12 +60,12 @@ def without_benign_onsets(plans, which=lambda _: True):
 
 def starts(plans):
     """When each record begins, ns: slots that go their own ways."""
-    free = [stagger_s(490, slot) for slot in range(N_SLOTS)]
-    begins = []
+    free, nth, begins = [0.0] * N_SLOTS, [0] * N_SLOTS, []
     for p in plans:
         slot = int(np.argmin(free))
-        begin = free[slot] + p.wait_s + 6 + p.preroll_s
+        begin = free[slot] + stagger_s(490, slot, nth[slot]) + p.wait_s + 6 + p.preroll_s
         free[slot] = begin + p.duration_s
+        nth[slot] += 1
         begins.append(START + round(begin * 1e9))
     return begins
 

@@ -209,14 +209,17 @@ def test_all_times_are_in_proportion_to_the_record():
         )
 
 
-def test_slots_begin_apart():
-    waits = [stagger_s(490, slot) for slot in range(200)]
-    assert stats.kstest(waits, "uniform", (0, 1.7 * 64)).pvalue > 0.01
+def test_slots_begin_apart_and_do_so_again_now_and_then():
+    waits = [stagger_s(490, slot, nth) for slot in range(50) for nth in range(40)]
+    again = [wait for wait in waits if wait]
+    assert len(again) == len(waits) / 4
+    assert len(set(again)) == len(again)
+    assert stats.kstest(again, "uniform", (0, 1.7 * 64)).pvalue > 0.01
 
 
 def test_the_time_it_takes_is_shared_by_the_slots():
     plans = planned(60)
-    assert expected_hours(plans, 3) == pytest.approx(expected_hours(plans, 1) / 3)
+    assert expected_hours(plans, 3) == pytest.approx(expected_hours(plans, 1) / 3, rel=0.1)
     assert expected_hours(plans[:1], 3) == expected_hours(plans[:1], 1)
 
 

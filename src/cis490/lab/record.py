@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ def record(
             lambda plan, content: append(folder, plan.host.host_id, plan.episode_id, content),
             scratch,
             parallel,
-            lambda slot: stagger_s(left[0].seed, slot, left[0].duration_s),
+            lambda slot, nth: stagger_s(left[0].seed, slot, nth, left[0].duration_s),
             live=live,
         )
         run.go(left, lambda: stop.asked > 0)
@@ -257,7 +258,7 @@ class Run:
         deliver: puts a packed episode into the store, here.
         folder: for the episodes' own folders.
         parallel: how many slots there are.
-        stagger_s: what a slot waits once, before its first episode.
+        stagger_s: what a slot waits before its nth episode.
         live: as of `record`.
     """
 
@@ -265,13 +266,13 @@ class Run:
     deliver: Callable[[EpisodePlan, bytes], object]
     folder: Path
     parallel: int
-    stagger_s: Callable[[int], float] = lambda _: 0.0
+    stagger_s: Callable[[int, int], float] = lambda _slot, _nth: 0.0
     live: bool = False
     done: int = 0
     failed: int = 0
     cpu_s: float = 0.0
     wall_s: float = 0.0
-    _begun: set[int] = field(default_factory=set)
+    _begun: Counter[int] = field(default_factory=Counter)
     _in_a_row: list[str] = field(default_factory=list)
     _slots: dict[int, _Try] = field(default_factory=dict)
 
@@ -309,8 +310,8 @@ class Run:
     def _start(self, slot: int, plan: EpisodePlan, number: int) -> None:
         place = self.folder / f"{slot}-{plan.episode_id}-{number}"
         place.mkdir()
-        pause_s = 0.0 if slot in self._begun else self.stagger_s(slot)
-        self._begun.add(slot)
+        pause_s = self.stagger_s(slot, self._begun[slot])
+        self._begun[slot] += 1
 
         def work() -> bytes:
             time.sleep(pause_s)
