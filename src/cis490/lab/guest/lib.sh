@@ -240,30 +240,32 @@ line=$line$line$line$line
 
 # --- phases
 
-armed() { # a little is fetched, and then there is a wait
-    between 4 32
-    get_kb "$R"
-    pause 800 2500
-    if chance 50; then call; else small 2; fi
-    pause 1000 4000
+armed() { # a little is fetched; then it asks for orders about once a second
+    if [ -z "$asked" ]; then
+        asked=1
+        between 4 32
+        get_kb "$R"
+    fi
+    call
+    pause 700 1300
 }
 
-infecting() { # fetch, write, make executable, start
+infecting() { # fetch, write, make executable, look about, and on to the next piece
     between 100 500
     get_kb "$R"
     if chance 60; then unpack; fi
     between 64 512
     write_kb "$R"
     make_executable
-    between 3 10
+    between 8 20
     small "$R"
     if chance 40; then burn 300; fi
-    pause 200 900
+    pause 50 300
 }
 
-dormant() { # rarely a sign of life
-    pause 5000 12000
-    if chance 40; then call; fi
+dormant() { # now and then a sign of life
+    pause 2500 4500
+    call
 }
 
 go() { # the phase's round, for ever
