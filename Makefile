@@ -11,7 +11,7 @@ SIZES  ?= 1000 10000 76660
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test test-long test-slurm tune bench bench-card archive lint setup setup-dev clean
+.PHONY: help run test test-long test-lab test-slurm tune bench bench-card archive lint setup setup-dev clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,10 @@ test-long: setup-dev ## what CI has no time for: mutated episodes, largest ones,
 	  tests/training/test_finder.py tests/training/test_collapse.py tests/models/test_archive.py \
 	  tests/evaluation/test_simulated.py \
 	  tests/workflow/test_workflow.py::test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes_on_another_number_of_cores
+
+test-lab: setup-dev ## record short episodes for real, where QEMU is installed (skipped elsewhere)
+	-$(BIN)/cis490 lab build
+	$(BIN)/python -m pytest --lab tests/lab/test_record.py
 
 test-slurm: setup-dev ## a small store through a real SLURM on this machine (root, Debian; skipped elsewhere)
 	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/run.sh $(abspath $(BIN))/python

@@ -16,3 +16,4 @@ def store(tmp_path: Path) -> Store:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="more of what CI has time for a little of")
     parser.addoption("--slurm", action="store_true", help="start a SLURM cluster: make test-slurm")
+    parser.addoption("--lab", action="store_true", help="record with QEMU: make test-lab")
