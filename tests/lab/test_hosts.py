@@ -6,6 +6,7 @@ import pytest
 
 from cis490.errors import LabError
 from cis490.lab.hosts import PROFILES, Host, read_hosts
+from tests.conftest import ROOT
 
 GOOD = {"machine": "q35", "cpu": "max", "memory_mib": 128, "vcpus": 1, "disk_cache": "writeback"}
 
@@ -80,3 +81,10 @@ def test_a_wrong_file_is_refused_with_host_and_key(tmp_path, text, message):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(LabError, match=r"cannot read the hosts .*No such file"):
         read_hosts(tmp_path / "hosts.yaml")
+
+
+def test_the_hosts_of_the_sample_store_are_those_that_ship():
+    ours = {host.host_id: host for host in read_hosts(ROOT / "data/sample/hosts.yaml")}
+    shipped = {host.host_id: host for host in read_hosts()}
+    assert len(ours) == 6
+    assert ours.items() <= shipped.items()

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from cis490.lab import loop as loops
-from cis490.lab.loop import Loop, following
+from cis490.lab.loop import following
 
 MS = 1_000_000
 
@@ -30,13 +30,6 @@ class Time:
 
     def __getattr__(self, name):
         return getattr(self._poll, name)
-
-
-@pytest.fixture
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture

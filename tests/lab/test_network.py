@@ -11,19 +11,11 @@ import pytest
 
 from cis490.errors import LabError
 from cis490.lab import network
-from cis490.lab.loop import Loop
 from cis490.lab.network import Peers
 
 
 def open_files():
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@pytest.fixture
-def loop():
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 @pytest.fixture
