@@ -48,6 +48,9 @@ CONTROL_SHARE: Final = 0.2
 # In this share of episodes a benign job starts or stops within the record, passing ones aside.
 CHANGE_SHARE: Final = 0.9
 PASSING_SHARE: Final = 0.4
+# And this share has one throughout. With one in each episode two or three jobs ran at a time, and a
+# booster knew no infection from them: 0.38 macro F1 with all other hosts of 61 episodes to learn on.
+STEADY_SHARE: Final = 0.2
 JOBS_BEFORE_S: Final = 30.0  # jobs that run when the record begins began within so long
 PASSING_S: Final = (8.0, 40.0)
 
@@ -287,7 +290,7 @@ def _phases(rng: random.Random, scale: float) -> tuple[tuple[float, str], ...]:
 
 
 def _jobs(rng: random.Random, names: Sequence[str], duration_s: float) -> tuple[Job, ...]:
-    """One job throughout, mostly one that starts or stops in the record, sometimes a passing one.
+    """Mostly a job that starts or stops in the record, sometimes a passing one or one throughout.
 
     Starts and stops are as frequent as each other and uniform in time, so that how much benign work
     there is says nothing of how late it is.
@@ -298,7 +301,9 @@ def _jobs(rng: random.Random, names: Sequence[str], duration_s: float) -> tuple[
     def before() -> float:
         return rng.uniform(-JOBS_BEFORE_S * scale, 0)
 
-    times: list[tuple[float, float | None]] = [(before(), None)]
+    times: list[tuple[float, float | None]] = []
+    if rng.random() < STEADY_SHARE:
+        times.append((before(), None))
     if rng.random() < CHANGE_SHARE:
         change = rng.uniform(0, duration_s)
         times.append((change, None) if rng.random() < 0.5 else (before(), change))
