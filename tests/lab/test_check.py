@@ -7,8 +7,8 @@ import pytest
 
 from cis490 import cli
 from cis490.errors import StoreError
-from cis490.lab import check as checks
-from cis490.lab.check import check, judge, render
+from cis490.lab.check import NEEDED, check, judge, render
+from cis490.lab.checks import infection
 from cis490.lab.corpus import Ticks, read_corpus
 from cis490.lab.schedule import CONTROL
 from tests.conftest import SAMPLE_STORE
@@ -116,7 +116,7 @@ def test_a_shape_of_commands_seen_only_while_infected_is_told():
 
 def test_a_shape_of_a_few_episodes_is_no_proof():
     few = {p.number for p in planned() if p.phases and p.phases[0][0] > 0}
-    few = set(sorted(few)[: checks.SHAPE_EPISODES - 1])
+    few = set(sorted(few)[: infection.SHAPE_EPISODES - 1])
     odd = lambda p: "wget http://x" if p.number in few else "sleep 1"  # noqa: E731
     assert judge(gathered(planned(), infected=odd)).fit
 
@@ -251,7 +251,7 @@ def test_the_command_says_fit_or_not_by_its_exit_code(good, tmp_path, capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["fit"] is False
     assert content["n_usable"] == 40
-    assert {each["check"] for each in content["findings"]} >= set(checks.NEEDED)
+    assert {each["check"] for each in content["findings"]} >= set(NEEDED)
 
 
 def test_windows_of_the_corpora_here_are_as_long_as_the_schema_says(good):

@@ -49,7 +49,7 @@ CONTROL_SHARE: Final = 0.2
 CHANGE_SHARE: Final = 0.9
 PASSING_SHARE: Final = 0.4
 # And this share has one throughout. With one in each episode two or three jobs ran at a time, and a
-# booster knew no infection from them: 0.38 macro F1 with all other hosts of 61 episodes to learn on.
+# booster knew no infection from them: 0.38 macro F1, learning from all other hosts of 61 episodes.
 STEADY_SHARE: Final = 0.2
 JOBS_BEFORE_S: Final = 30.0  # jobs that run when the record begins began within so long
 PASSING_S: Final = (8.0, 40.0)
