@@ -2,9 +2,9 @@
 
     python scripts/sample_store.py RECORDED data/sample/store
 
-The last three episodes are spoiled: one file is gone, one cut short, one changed by a bit. A record
-comes before its episode was whole and once more after, two records share a line, and a file lies
-there that no record names. The same store in gives the same store out.
+The last three episodes are spoiled: one file is gone, one cut short, one has another sum than its
+record tells. A record comes before its episode was whole and once more after, two records share a
+line, and a file lies there that no record names. The same store in gives the same store out.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def spoil(recorded: Path, out: Path) -> None:
         (out / record["path"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(recorded / record["path"], out / record["path"])
 
-    gone, cut, changed = (out / record["path"] for record in records[-3:])
+    gone, cut = (out / record["path"] for record in records[-3:-1])
     gone.unlink()
     packed = cut.read_bytes()
     cut.write_bytes(packed[: len(packed) // 3])
-    packed = changed.read_bytes()
-    changed.write_bytes(packed[:-1] + bytes([packed[-1] ^ 1]))
+    other = {"sha256": hashlib.sha256(packed).hexdigest()}
     stray = out / records[0]["path"]
     shutil.copyfile(stray, stray.with_name(STRAY))
 
-    lines = [to_compact_json(record) + "\n" for record in records]
+    whole = [*records[:-1], records[-1] | other]
+    lines = [to_compact_json(record) + "\n" for record in whole]
     lines[TORN] = lines[TORN].rstrip("\n")
     piece = b"not yet all of it"
     early = {"size_bytes": len(piece), "sha256": hashlib.sha256(piece).hexdigest()}
