@@ -165,6 +165,7 @@ class Store:
         self.put(host_id, episode_id, pack(members), received_wall_ns=ended + SECOND)
 
 
+SPLIT = {"train_hosts": ["alder", "dogwood"], "test_hosts": ["birch"]}  # of a small fleet
 _PROFILES = (("cpu-saturate", "miner"), ("io-walk", "walker"), ("none", "none"))
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from cis490 import cli
 from cis490.files import read_json
-from tests.builders import members_of, pack, small_fleet
+from tests.builders import SPLIT, members_of, pack, small_fleet
 from tests.conftest import SAMPLE_STORE
 
 
@@ -22,7 +22,7 @@ def test_validate_judges_a_store_that_no_config_knows(store, tmp_path, capsys):
 
 
 def test_inspect_shows_phases_and_channels_and_draws_them(tmp_path, capsys):
-    episode = next((SAMPLE_STORE / "alder").glob("bbaf*"))
+    episode = next((SAMPLE_STORE / "alder").glob("16e0*"))
     run("inspect", episode, "--plot", tmp_path / "out.png")
     shown = capsys.readouterr().out
     assert "Verdict: accepted" in shown
@@ -73,7 +73,7 @@ def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
     small_fleet(tmp_path / "store")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(
-        "store: store\ntraining: {epochs: 2}\nevaluation: {replicates: 200}\n"
+        f"store: store\nsplit: {SPLIT}\ntraining: {{epochs: 2}}\nevaluation: {{replicates: 200}}\n"
     )
     with_config = ("--configfile", "mine.yaml")
     run("ingest", *with_config)
@@ -96,7 +96,9 @@ def test_settings_are_searched_printed_and_trained_with_by_hand(tmp_path, monkey
     pytest.importorskip("optuna")
     small_fleet(tmp_path / "store")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("store: store\ntune: true\ntuning: {trials: 2}\n")
+    (tmp_path / "mine.yaml").write_text(
+        f"store: store\nsplit: {SPLIT}\ntune: true\ntuning: {{trials: 2}}\n"
+    )
     with_config = ("--configfile", "mine.yaml")
     run("ingest", *with_config)
     with pytest.raises(SystemExit, match=r"gbt_realistic\.json is missing"):

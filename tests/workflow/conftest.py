@@ -7,17 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.builders import Store, small_fleet
+from tests.builders import SPLIT, Store, small_fleet
 from tests.conftest import ROOT
 
 SETTINGS = {
     "store": "store",
+    "split": SPLIT,
     "models": ["gbt", "mlp"],
     "baselines": [],
     "modes": ["realistic"],
@@ -79,8 +81,10 @@ class Run:
     def results(self) -> Path:
         return self.folder / "results"
 
-    def settings(self, **changes: object) -> None:
-        (self.folder / "mine.yaml").write_text(yaml.safe_dump(SETTINGS | changes))
+    def settings(self, *, split: Mapping[str, object] | None = None, **changes: object) -> None:
+        """Write mine.yaml: what differs from SETTINGS, and of `split` what differs from SPLIT."""
+        chosen = SETTINGS | changes | {"split": SPLIT | dict(split or {})}
+        (self.folder / "mine.yaml").write_text(yaml.safe_dump(chosen))
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
         return [
