@@ -33,7 +33,7 @@ PROFILES: Final = ("beacon", "churn", "drip", "miner", "none", "scan", "walk")
 WORKS: Final = ("backup", "build", "idle", "install", "office", "report", "sync")
 # Episodes and hosts of test and of val; of the sample store, and of a fleet.
 CASES: Final = {
-    "sample": {"test": (44, 1), "val": (15, 2)},
+    "sample": {"test": (121, 3), "val": (21, 3)},
     "fleet": {"test": (24_000, 4), "val": (3_000, 8)},
 }
 

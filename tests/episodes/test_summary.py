@@ -40,12 +40,12 @@ def test_the_sample_store_gets_the_verdicts_that_its_readme_tells(tmp_path):
     table, page = validate(SAMPLE_STORE, tmp_path)
     assert table.columns == COLUMNS
     counts = dict(table["status"].value_counts().iter_rows())
-    assert counts == {"accepted": 93, "degraded": 44, "rejected": 1, "errored": 2}
-    assert set(table.filter(status="degraded")["host_id"]) == {"birch"}
-    assert "torn line 72 (byte offset 18060): 2 whole records recovered" in page
-    assert "`birch/0123456789abcdef0123.tar.zst` is unindexed" in page
-    assert "`abb5b350a35ac483a44a` of line 1 is superseded by line 5" in page
-    assert "birch is a downgraded host: netflow is absent in 45 of its 45" in page
+    assert counts == {"accepted": 162, "degraded": 81, "rejected": 1, "errored": 2}
+    assert set(table.filter(status="degraded")["host_id"]) == {"birch", "fir"}
+    assert "torn line 72 (byte offset 17912): 2 whole records recovered" in page
+    assert "`fir/0123456789abcdef0123.tar.zst` is unindexed" in page
+    assert "`a643aab2db4187bdfd9f` of line 1 is superseded by line 6" in page
+    assert "birch is a downgraded host: netflow is absent in 41 of its 41" in page
 
 
 def test_one_bad_episode_costs_no_neighbour_in_its_batch(store: Store, tmp_path):

@@ -196,7 +196,7 @@ def test_the_signed_log_is_odd_and_keeps_the_precision_of_its_input():
     np.testing.assert_allclose(signed_log1p(x), [-np.log(2), 0, np.log(2)], rtol=1e-6)
 
 
-@pytest.mark.parametrize("host_id", ["alder", "birch", "dogwood"])
+@pytest.mark.parametrize("host_id", ["alder", "birch", "elm"])
 def test_real_grids_lose_less_than_a_thousandth_of_a_channels_spread(host_id, monkeypatch):
     """In units in which a network sees them, the codes of real episodes are their values."""
     grids = []
@@ -209,7 +209,7 @@ def test_real_grids_lose_less_than_a_thousandth_of_a_channels_spread(host_id, mo
     paths = sorted((SAMPLE_STORE / host_id).glob("*.tar.zst"))
     episodes = [episode for path in paths if (episode := examine_file(path, Limits())[1])]
     build.windows_of(collect(episodes), Schema(10, None, 10.0, 5.0))
-    assert sum(values.shape[1] for values, _ in grids) == len(episodes) > 40
+    assert sum(values.shape[1] for values, _ in grids) == len(episodes) >= 40
     exacts, errors = [], []
     for values, mask in grids:
         codes, scale, base = encode(values, mask)

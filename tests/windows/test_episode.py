@@ -48,7 +48,7 @@ assert not {"torch", "xgboost", "matplotlib"} & set(sys.modules)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) // 1024)
 """
-    episode = next((SAMPLE_STORE / "alder").glob("bbaf*"))
+    episode = next((SAMPLE_STORE / "alder").glob("16e0*"))
     done = subprocess.run(
         [sys.executable, "-c", code, str(episode)],
         capture_output=True,
