@@ -196,7 +196,7 @@ def test_the_signed_log_is_odd_and_keeps_the_precision_of_its_input():
     np.testing.assert_allclose(signed_log1p(x), [-np.log(2), 0, np.log(2)], rtol=1e-6)
 
 
-@pytest.mark.parametrize("host_id", ["alder", "birch", "elm"])
+@pytest.mark.parametrize("host_id", ["alder", "birch", "dogwood", "elm", "fir", "larch"])
 def test_real_grids_lose_less_than_a_thousandth_of_a_channels_spread(host_id, monkeypatch):
     """In units in which a network sees them, the codes of real episodes are their values."""
     grids = []

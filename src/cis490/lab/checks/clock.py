@@ -14,8 +14,6 @@ from cis490.evaluation.metrics import K, Sums, confusion, macro_f1
 from cis490.lab.checks.finding import Finding, unknown
 from cis490.lab.corpus import Corpus, Facts
 
-Numbers = NDArray[np.int64]
-
 # Macro F1 of a classifier that knows a window's place alone, on hosts that it did not learn from.
 # The first corpus, thrown away, had 0.60 to 0.69; a plan of ours has 0.25 (sd 0.01), and a constant
 # answer 0.12.
@@ -49,7 +47,7 @@ _CLOCK_LIMIT: Final = f"macro F1 below {CLOCK_F1:.2f}"
 
 
 def _by_clock(
-    name: str, what: str, episodes: Sequence[Facts], places: Sequence[Numbers]
+    name: str, what: str, episodes: Sequence[Facts], places: Sequence[NDArray[np.int64]]
 ) -> Finding:
     """Macro F1 of saying of each window what is best to say at its place, on hosts held out."""
     hosts = sorted({episode.host_id for episode in episodes})
@@ -94,7 +92,7 @@ def _by_clock(
 
 
 def _held_out(
-    episodes: Sequence[Facts], places: Sequence[Numbers], hosts: Sequence[str]
+    episodes: Sequence[Facts], places: Sequence[NDArray[np.int64]], hosts: Sequence[str]
 ) -> NDArray[np.int64]:
     """(n, K, K) int64 confusion of each episode, by what was learned from all other hosts."""
     of_host = np.array([hosts.index(episode.host_id) for episode in episodes])

@@ -14,8 +14,6 @@ from cis490.lab.checks.finding import Finding, State, counted, names, unknown
 from cis490.lab.corpus import Corpus
 from cis490.lab.schedule import CONTROL
 
-Numbers = NDArray[np.int64]
-
 # Of all windows, each phase: a rarer one has too few to learn from or to judge by.
 PHASE_SHARE: Final = 0.03
 # A profile seen on one host is that host's; below 10 episodes either side of a split has fewer than
@@ -34,7 +32,7 @@ OF_ONE_PROFILE: Final = 0.5
 def phases(corpus: Corpus) -> Finding:
     """The share of the windows that each phase has."""
     limit = f"each phase in at least {PHASE_SHARE:.0%} of all windows"
-    counts: dict[str, Numbers] = {}
+    counts: dict[str, NDArray[np.int64]] = {}
     for episode in corpus.episodes:
         of_episode = np.bincount(episode.phases, minlength=K)
         counts[episode.host_id] = counts.get(episode.host_id, np.zeros(K, np.int64)) + of_episode

@@ -12,8 +12,6 @@ from cis490.evaluation.bootstrap import SEED
 from cis490.lab.checks.finding import Finding, counted
 from cis490.lab.corpus import Corpus, Facts
 
-Numbers = NDArray[np.int64]
-
 # Two neighbours begin, or are infected, together if it is within this share of a record.
 TOGETHER: Final = 0.1
 # By chance TOGETHER of the pairs begin together; where most do, slots are in step.
@@ -89,8 +87,8 @@ def _overlapping(episodes: Sequence[Facts]) -> list[tuple[int, int]]:
 def _in_step(
     start_s: NDArray[np.float64],
     onset_s: NDArray[np.float64],
-    one: Numbers,
-    other: Numbers,
+    one: NDArray[np.int64],
+    other: NDArray[np.int64],
     near_s: float,
 ) -> tuple[float, float, float]:
     """Share of pairs infected together, its mean under permutation, and one-sided p.
