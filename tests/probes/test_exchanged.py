@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
@@ -89,7 +91,26 @@ def test_gbt_on_exchanged_labels_finds_nothing():
     )
     rows = exchanged_training(train, val, test, "test", BOOSTER, ORIGIN)
     assert leaks(rows) is False
-    assert [row["key"] for row in rows].count("exchanged_training/1") == 3
+    real, chance, over = (row["estimate"] for row in rows)
+    assert over == pytest.approx(real - chance)
+    assert rows[2]["low"] < over < rows[2]["high"]
+
+
+def test_trainings_that_are_right_by_luck_are_no_leak(monkeypatch):
+    # What exchanged labels had in common with the true ones carries to test whole: one training in
+    # five is right throughout, four are wrong throughout, and no single null allows for either.
+    windows = windows_of("test", TWO_HOSTS)
+    shifts = itertools.cycle(range(5))
+
+    class Lucky:
+        def predict_proba(self, _):
+            return np.eye(5)[(windows.y + next(shifts)) % 5]
+
+    monkeypatch.setattr(type(BOOSTER), "fit", lambda *_, **__: Lucky())
+    rows = exchanged_training(windows, windows, windows, "test", BOOSTER, ORIGIN)
+    assert rows[0]["estimate"] == pytest.approx(0.2)
+    assert rows[2]["low"] < 0 < rows[2]["high"]
+    assert leaks(rows) is False
 
 
 def test_a_feature_that_leaks_the_labels_in_training_as_in_test_is_found(monkeypatch):

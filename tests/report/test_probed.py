@@ -36,7 +36,7 @@ def write(path: Path, scope: str, rows: list[dict[str, Any]], told: dict[str, An
 PROBES = [
     row("host", "macro_f1", 0.821, part="all"),
     row("exchanged", "p", 0.00123),
-    row("exchanged_training/2", "macro_f1", 0.187),
+    row("exchanged_training", "macro_f1_over_null", 0.012),
     row("test_perturbed", "artefacts_changed", 0.0, low=None, high=None),
     row("split_by_window", "macro_f1_over_episodes", 0.099, part="train+val"),
     row("channel/proc.wchar", "macro_f1", 0.503),
@@ -83,7 +83,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         "Can gbt tell the host from the features? gbt realistic all macro f1 0.821 [0.721, 0.921]",
         "exchanged between episodes and shifted? gbt realistic test macro f1 0.0012 8",
-        "from exchanged, shifted labels? Draw 2. gbt realistic test macro f1 0.187",
+        "shifted labels? gbt realistic test macro f1 over null +0.012 [-0.088, +0.112] 8",
         "gbt realistic train+val macro f1 over episodes +0.099 [-0.001, +0.199]",
         "with the test rows? gbt realistic test artefacts changed 0 8",
         "changed with the test rows: none. Something was learned from exchanged labels: no.",

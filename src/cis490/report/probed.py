@@ -14,7 +14,7 @@ CHAPTER: Final = "What could embarrass them"
 
 _NOT_COMPUTED: Final = "Not computed: there is no {}.parquet for this split."
 _UNPERTURBED: Final = "unperturbed"
-# The question that each probe asks, by the first word of its key.
+# The question that each probe asks.
 _QUESTIONS: Final = {
     "host": "Can gbt tell the host from the features?",
     "split_by_episode": "What does gbt reach within the training hosts, split by episode?",
@@ -73,8 +73,7 @@ def _probes(results: Results) -> Section:
         asked.setdefault((row["key"], name, row["part"], metric), {})[row["metric"]] = row
     rows = []
     for (key, name, part, metric), figures in asked.items():
-        probe, _, draw = key.partition("/")
-        question = f"{_QUESTIONS[probe]}{f' Draw {draw}.' if draw else ''}"
+        question = _QUESTIONS[key]
         values = (figures.get(each) for each in (metric, "macro_f1_null", "p"))
         cells = [_show(value) if value else "" for value in values]
         n = next(iter(figures.values()))["n_episodes"]
