@@ -140,7 +140,7 @@ CODE = {
     **dict.fromkeys(
         ("report", "page"),
         [
-            *(*VERDICTS, "episodes/summary.py", "markdown.py"),
+            *(*VERDICTS, "episodes/summary.py", "markdown.py", "words.py"),
             *("seeds.py", "evaluation", "models/weights.py", "report"),
         ],
     ),

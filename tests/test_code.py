@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src/cis490"
 # What every job shares and what decides nothing about the content of its results.
 INFRASTRUCTURE = {
     *("__init__.py", "config.py", "errors.py", "files.py", "logs.py", "code.py", "hardware.py"),
-    *("gpus.py", "home.py"),
+    *("gpus.py", "home.py", "words.py"),
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from cis490 import cli, runlock
 from cis490.errors import ConfigError
-from cis490.watch import Pace, directory_of, duration, snakemake, why
+from cis490.watch import Pace, directory_of, snakemake, why
 from tests.conftest import ROOT
 
 DRIVER = """
@@ -139,7 +139,7 @@ def test_an_index_that_moves_is_waited_for_but_not_for_ever(filled, watch):
     live = watch(still_s=600, patience_s=0.5)
     live.until("done after")  # it moved at no time before the start, yet is younger than that
     filled.put("alder", "e1", b"content")
-    live.until("waiting until it is still for 10 min")
+    live.until("waiting until it is still for 10 min 00 s")
     live.until("1 new episode: running")
     live.stop()
 
@@ -187,7 +187,7 @@ def test_a_failed_run_is_told_with_its_reason_tried_again_and_no_end_of_the_watc
     assert "(exit code 1): error: no disk; see " in line
     log = Path(line.rsplit("see ")[1])
     assert (live.folder / log).read_text().strip() == "error: no disk"
-    live.until("next try in 0 s")
+    live.until("next try in 0.2 s")
     live.until("trying again: running")
     live.until("failed after")
     (live.folder / "mended").touch()
@@ -434,8 +434,3 @@ def test_a_wrong_setting_is_said_before_the_night(store, tmp_path):
 def test_the_reason_of_a_failed_run_is_one_line(tmp_path, log, reason):
     (tmp_path / "log").write_text(log)
     assert why(tmp_path / "log") == reason
-
-
-def test_times_are_said_as_people_do():
-    said = [duration(s) for s in (0, 60, 119.6, 600, 7199, 7200, 86400)]
-    assert said == ["0 s", "60 s", "120 s", "10 min", "120 min", "2.0 h", "24.0 h"]

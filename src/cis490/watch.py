@@ -26,6 +26,7 @@ from cis490 import runlock
 from cis490.episodes.store import read_index
 from cis490.errors import ConfigError, StoreError
 from cis490.files import to_compact_json
+from cis490.words import count, duration
 
 _LOOK_S: Final = 5.0
 _CANCEL_S: Final = 20.0  # for jobs to go after they were interrupted, before they are killed
@@ -414,17 +415,3 @@ def why(log: Path) -> str:
         ours.insert(0, f"in rule {', '.join(dict.fromkeys(rules))}")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
     return ": ".join(ours[:2]) or last
-
-
-def count(n: int, what: str) -> str:
-    """A number of things."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

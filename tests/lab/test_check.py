@@ -192,9 +192,12 @@ def test_a_rare_phase_is_told():
     [
         (lambda p: p.host.host_id in ("alder", "elm"), "2 hosts"),
         (lambda p: p.profile != CONTROL, "0 controls"),
-        (lambda p: p.profile != "io-walk" or p.host is HOSTS[0], "io-walk: 1 host"),
-        (lambda p: p.profile != "io-walk" or p.number < 20, "io-walk: "),
-        (lambda p: p.profile != "io-walk" or p.sample_name == "walker-a", "io-walk: 1 sample"),
+        (lambda p: p.profile != "io-walk" or p.host is HOSTS[0], "io-walk (1 host)"),
+        (
+            lambda p: p.profile != "io-walk" or p.number < 20,
+            "io-walk (4 episodes)",
+        ),
+        (lambda p: p.profile != "io-walk" or p.sample_name == "walker-a", "io-walk (1 sample)"),
         (
             lambda p: p.host is not HOSTS[0] or p.profile == "io-walk",
             "alder: ",

@@ -29,15 +29,17 @@ from cis490.lab import machine, network
 from cis490.lab.episode import Recorded, Setting, boots, play
 from cis490.lab.hosts import Host
 from cis490.lab.lifeline import die_with
-from cis490.lab.schedule import EpisodePlan, stagger_s
+from cis490.lab.schedule import EpisodePlan, expected_hours, stagger_s
 from cis490.logs import MILESTONE, logger
-from cis490.watch import Stop, count, duration
+from cis490.watch import Stop
+from cis490.words import about, count, duration
 
 _LOOK_S: Final = 0.5
 _TRIES: Final = 2  # at one episode
 _MOST_FAILURES: Final = 3  # in a row
 _GRACE_S: Final = 5.0  # for slots to end their guests
 _KVM_S: Final = 20.0  # a guest that hangs under KVM does so for ever
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 Play = Callable[[EpisodePlan, int, Path], Recorded]
 
@@ -82,10 +84,12 @@ def record(
         if not left:
             return
         check_network()
-        accelerator = choose_accelerator(image, qemu, left[0].host, scratch)
+        known = (cache or images.default_cache()) / "no-kvm"
+        accelerator = choose_accelerator(image, qemu, left[0].host, scratch, known)
         setting = Setting(image, qemu, accelerator, parallel, uptime_netflow)
-        many = count(len(left), "episode")
-        logger.log(MILESTONE, "%s with %s, %d at once", many, accelerator, parallel)
+        many, long = count(len(left), "episode"), about(3600 * expected_hours(left, parallel))
+        said = "%s with %s, %d at once, some %s: slots wait at times, lest they keep step"
+        logger.log(MILESTONE, said, many, accelerator.upper(), parallel, long)
         run = Run(
             lambda plan, slot, at: play(plan, setting, slot, at),
             lambda plan, content: append(folder, plan.host.host_id, plan.episode_id, content),
@@ -131,13 +135,24 @@ def check_network() -> None:
         child.end()
 
 
-def choose_accelerator(image: images.Image, qemu: str, host: Host, folder: Path) -> str:
+def choose_accelerator(
+    image: images.Image, qemu: str, host: Host, folder: Path, known: Path
+) -> str:
     """What QEMU is to run guests with: "kvm" where one boots with it in time, else "tcg".
 
     KVM can be there to be opened and the guest still hang.
+
+    Args:
+        image, qemu, host: what is tried.
+        folder: for the guest that tries it.
+        known: file that remembers, until the machine boots again, that it was in vain.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
+    here = f"{_BOOT_ID.read_text().strip()} {qemu} {image.digest}"
+    with suppress(OSError):
+        if known.read_text() == here:
+            return "tcg"
     setting = Setting(image, qemu, "kvm", 1)
 
     def probe(at: Path) -> bytes:
@@ -146,12 +161,15 @@ def choose_accelerator(image: images.Image, qemu: str, host: Host, folder: Path)
 
     place = folder / "probe"
     place.mkdir()
+    logger.log(MILESTONE, "trying KVM, %.0f s at most", _KVM_S)
     child = Child(lambda: probe(place))
     try:
         child.result()
     except LabError as error:
-        why = str(error).partition(":")[0]
-        logger.log(MILESTONE, "no KVM here: opened it can be, but %s; TCG instead", why)
+        why = str(error).partition(":")[0].partition(" (")[0]
+        said = "KVM does not work here (%s), as on many virtual machines: TCG does, only slower"
+        logger.log(MILESTONE, said, why)
+        known.write_text(here)
         return "tcg"
     finally:
         child.end()
@@ -369,7 +387,7 @@ class Run:
         text = f"{self.done}/{total} episodes"
         passed = time.monotonic() - began
         if self.done:
-            left = duration(passed / self.done * (total - self.done))
+            left = about(passed / self.done * (total - self.done))
             text += f", {3600 * self.done / passed:.0f} an hour, {left} left"
         else:
             text += f", the first under way for {duration(passed)}"

@@ -24,6 +24,7 @@ from cis490.lab import catalog
 from cis490.lab.catalog import Program
 from cis490.lab.hosts import Host
 from cis490.markdown import table
+from cis490.words import about
 
 SEED: Final = 490
 CONTROL: Final = "none"  # profile and sample of an episode that is benign throughout
@@ -375,5 +376,5 @@ def _summary(plans: Sequence[EpisodePlan], parallel: int) -> list[str]:
         f"phases: {shares} of the recorded time",
         f"benign jobs start or stop within the record of {len(changing)} of {len(plans)} episodes, "
         f"{in_controls} of {len(controls)} controls",
-        f"about {hours:.1f} hours with {parallel} at once, {len(plans) / hours:.0f} an hour",
+        f"{about(3600 * hours)} with {parallel} at once, {len(plans) / hours:.0f} an hour",
     ]

@@ -14,7 +14,8 @@ from cis490.report.blocks import Block, Section, Table
 from cis490.report.matrix import Cell, Column, Row, draw
 from cis490.report.results import Results
 from cis490.report.svg import Picture
-from cis490.report.text import FEW_HOSTS, count, hosts, profiles
+from cis490.report.text import FEW_HOSTS, hosts, profiles
+from cis490.words import count
 
 USABLE: Final = ("accepted", "degraded")
 CHAPTER: Final = "The data"

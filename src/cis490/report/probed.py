@@ -8,7 +8,8 @@ import polars as pl
 
 from cis490.report.blocks import Block, Section, Table
 from cis490.report.results import Detector, Figure, Results
-from cis490.report.text import NOT_MEASURABLE, NOTHING, count, interval, listing, measured, signed
+from cis490.report.text import NOT_MEASURABLE, NOTHING, interval, listing, measured, signed
+from cis490.words import count
 
 CHAPTER: Final = "What could embarrass them"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cis490.evaluation.breakdowns import CONTROL
+from cis490.words import count
 
 NO_INTERVAL: Final = "no interval"
 NOTHING: Final = "-"
@@ -70,11 +71,6 @@ def p(value: float | None) -> str:
 def yes(value: bool | None) -> str:
     """A truth value for people; a dash where it cannot be said."""
     return NOTHING if value is None else "yes" if value else "no"
-
-
-def count(n: int, noun: str) -> str:
-    """`1 host`, `2 hosts`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def listing(names: Sequence[str], nothing: str = "none") -> str:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from cis490.evaluation.baselines import CLOCK, MODE
 from cis490.report import transferred
 from cis490.report.results import Detector, Figure, Results
-from cis490.report.text import NOTHING, count, delay, hourly, interval, signed
+from cis490.report.text import NOTHING, delay, hourly, interval, signed
+from cis490.words import count
 
 
 class Tile(NamedTuple):

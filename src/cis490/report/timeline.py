@@ -29,7 +29,8 @@ from cis490.report.style import (
     text_width,
 )
 from cis490.report.svg import Picture
-from cis490.report.text import NOTHING, count
+from cis490.report.text import NOTHING
+from cis490.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,8 @@ from cis490.report.style import (
     text_width,
 )
 from cis490.report.svg import Picture
-from cis490.report.text import FEW_HOSTS, NOTHING, count, interval, listing, signed
+from cis490.report.text import FEW_HOSTS, NOTHING, interval, listing, signed
+from cis490.words import count
 
 CHAPTER: Final = "How the detectors compare"
 HEADING: Final = "Machines that it knows, and machines never seen"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cis490.runs.state import Job, State
-from cis490.runs.words import duration, jobs, memory
+from cis490.words import count, duration, memory
 
 _TAIL_LINES: Final = 3  # of a failed job's log
 _TAIL_BYTES: Final = 4096
@@ -21,7 +21,7 @@ _CONTROL: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\x20-\x7e\xa0-\U0010fff
 def plan(state: State) -> str:
     """How many jobs the run has, in the order of the data."""
     stages = ", ".join(f"{rule} {counts[-1]}" for rule, counts in state.counts().items())
-    return f"{jobs(state.n_planned)}: {stages}"
+    return f"{count(state.n_planned, 'job')}: {stages}"
 
 
 def done(state: State, job: Job) -> str:
@@ -56,7 +56,7 @@ def tail(path: Path, n: int = _TAIL_LINES) -> list[str]:
 def end(state: State) -> list[str]:
     """How the run ended."""
     took = duration((state.ended or 0) - (state.began or 0))
-    n = f"{len(state.done):,} of {jobs(state.n_planned)} done"
+    n = f"{len(state.done):,} of {count(state.n_planned, 'job')} done"
     if state.outcome == "finished":
         return [f"{n} in {took}{_busy(state)}"]
     lines = [f"{state.outcome} after {took}: {n}, {len(state.failed):,} failed{_busy(state)}"]

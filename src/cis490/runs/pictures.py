@@ -13,7 +13,7 @@ from cis490.report.style import ALARM, LINE, ROW, SHADES, SMALL, SOFT, Canvas, d
 from cis490.report.svg import Picture, write_picture
 from cis490.runs.state import Job, State
 from cis490.runs.times import NOTHING, Rule, Times
-from cis490.runs.words import duration, memory
+from cis490.words import duration, memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

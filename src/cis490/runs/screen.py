@@ -17,7 +17,7 @@ from cis490.runs.estimate import Left
 from cis490.runs.lines import tail
 from cis490.runs.processes import Usage
 from cis490.runs.state import Job, State
-from cis490.runs.words import about, duration, jobs, memory
+from cis490.words import about, count, duration, memory
 
 _BAR: Final = 24
 _FEWEST: Final = 3  # rows of running jobs and of failures that are always kept
@@ -168,7 +168,7 @@ def _failures(failed: list[Job], room: int) -> list[Text]:
 
 def _summary(state: State, left: Left | None, now: float) -> Text:
     parts = [
-        f"{len(state.done):,} of {jobs(state.n_planned)}",
+        f"{len(state.done):,} of {count(state.n_planned, 'job')}",
         f"{duration(now - (state.began or now))} so far",
     ]
     if left is not None:

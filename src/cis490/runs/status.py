@@ -12,7 +12,7 @@ from cis490.files import StrPath
 from cis490.runs import journal, lines
 from cis490.runs.estimate import Earlier, time_left
 from cis490.runs.state import Job, State
-from cis490.runs.words import about, duration, jobs
+from cis490.words import about, count, duration
 
 
 def status(results: StrPath) -> list[str]:
@@ -39,7 +39,7 @@ def status(results: StrPath) -> list[str]:
 def _head(state: State, results: Path, now: float) -> list[str]:
     if state.outcome is not None:
         return [lines.end(state)[0]]
-    n = f"{len(state.done):,} of {jobs(state.n_planned)} done"
+    n = f"{len(state.done):,} of {count(state.n_planned, 'job')} done"
     if _dead(state):
         return [f"killed: {n}; its main process is gone and wrote no end"]
     left = time_left(state, Earlier.of(results), now)

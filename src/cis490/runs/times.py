@@ -16,7 +16,7 @@ from cis490.runs import benchmarks, journal, lines
 from cis490.runs.benchmarks import Benchmark
 from cis490.runs.journal import Event
 from cis490.runs.state import State
-from cis490.runs.words import duration, jobs
+from cis490.words import count, duration
 
 NOTHING: Final = "-"  # nothing was measured
 _SLOWEST: Final = 10
@@ -149,8 +149,8 @@ def tables(times: Times) -> list[str]:
     """Lines for people: all of it, a row a rule, the slowest jobs, and how the last run went."""
     total, cpu, ran = times.busy()
     shown = [
-        f"{jobs(len(times.timed))} took {duration(total)} one after the other, and at least "
-        f"{duration(cpu)} of processor time. While any ran, {duration(ran)}, "
+        f"{count(len(times.timed), 'job')} took {duration(total)} one after the other, and at "
+        f"least {duration(cpu)} of processor time. While any ran, {duration(ran)}, "
         f"at least {cpu / ran if ran else 0:.2f} cores were kept busy.",
         "",
         *_rules(times.rules(), total),

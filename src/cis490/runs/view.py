@@ -21,7 +21,7 @@ from cis490.runs import benchmarks, lines
 from cis490.runs.estimate import Earlier, Left, time_left
 from cis490.runs.journal import NAME, Event, Journal, stamped
 from cis490.runs.state import Job, State
-from cis490.runs.words import about, duration
+from cis490.words import about, duration
 
 if TYPE_CHECKING:
     from cis490.runs.capture import Capture

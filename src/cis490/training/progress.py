@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cis490.errors import ConfigError
 from cis490.training.run import Row
+from cis490.words import duration
 
 logger = logging.getLogger("cis490")
 
@@ -149,13 +150,6 @@ class Progress:
 def _number(value: float | None) -> str:
     """A loss; in an epoch that collapsed there may be none."""
     return "unknown" if value is None else f"{value:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """`14 s`, `3 min` or `2.5 h`: never more than three digits up to 999 hours."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class _Events:

@@ -85,13 +85,17 @@ def profiles(corpus: Corpus) -> Finding:
         wrong.append("no profile but none")
     for profile in profiles:
         mine = [episode for episode in corpus.episodes if episode.profile == profile]
-        for n, least, what in (
-            (len({episode.host_id for episode in mine}), PROFILE_HOSTS, "host"),
-            (len(mine), PROFILE_EPISODES, "episode"),
-            (len({episode.sample_name for episode in mine}), PROFILE_SAMPLES, "sample"),
-        ):
-            if n < least:
-                wrong.append(f"{profile}: {counted(n, what)}")
+        few = [
+            counted(n, what)
+            for n, least, what in (
+                (len(mine), PROFILE_EPISODES, "episode"),
+                (len({episode.sample_name for episode in mine}), PROFILE_SAMPLES, "sample"),
+                (len({episode.host_id for episode in mine}), PROFILE_HOSTS, "host"),
+            )
+            if n < least
+        ]
+        if few:
+            wrong.append(f"{profile} ({', '.join(few)})")
     controls = sum(count[host, CONTROL] for host in hosts)
     if controls < CONTROL_SHARE * len(corpus.episodes):
         wrong.append(counted(controls, "control"))

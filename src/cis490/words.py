@@ -35,6 +35,6 @@ def memory(n_bytes: float) -> str:
     return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"
 
 
-def jobs(n: int) -> str:
-    """As "1 job" or "138 jobs"."""
-    return f"{n:,} job{'s' * (n != 1)}"
+def count(n: int, what: str) -> str:
+    """As "1 job" or "1,200 jobs"."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
