@@ -164,6 +164,8 @@ TRANSFERRED = [
     if names
 ]
 
+SIDES = ["in_host", "cross_host"]
+
 # What a cluster gives a job of each kind: MB, and MB for each MB of its input; minutes, and minutes
 # for each MB (docs/cluster.md). Runs on one machine take no notice of either. Of the memory half a GB
 # is for Snakemake, which starts twice in such a job.
@@ -202,6 +204,7 @@ wildcard_constraints:
     architecture="|".join(ARCHITECTURES),
     mode="|".join(config["modes"]),
     learner="gbt|network",
+    side="|".join(SIDES),
 
 
 def code_of(rule):

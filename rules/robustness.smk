@@ -9,6 +9,8 @@ from cis490.robustness.conditions import conditions
 
 ROBUSTNESS = {k: v for k, v in config["robustness"].items() if k != "run"}
 CONDITIONS = [condition.name for condition in conditions(ROBUSTNESS)]
+# Not their company: MiniRocket alone would take as long as five networks.
+DETECTORS = [f"{name}_{mode}" for name in config["models"] for mode in config["modes"]]
 
 
 rule perturb:
@@ -47,27 +49,30 @@ rule perturb:
 
 
 rule repredict:
-    """What each seed of each model of a split says of the perturbed windows.
+    """What each seed of each detector of a split says of the perturbed windows.
 
     One job: the windows are few, and to start a job a model would take longer than to predict.
     """
     input:
-        models=expand("results/models/{{split}}/{model}/model.json", model=MODELS),
+        models=expand("results/models/{{split}}/{model}/model.json", model=DETECTORS),
         weights=expand(
-            "results/models/{{split}}/{model}/weights.safetensors", model=MODELS
+            "results/models/{{split}}/{model}/weights.safetensors", model=DETECTORS
         ),
         schema="results/schema.json",
         episodes="results/perturbed/{split}/episodes.parquet",
         features=rules.perturb.output.features,
         tensors=rules.perturb.output.tensors,
     output:
-        repredicted=expand("results/robustness/{{split}}/{model}.parquet", model=MODELS),
+        repredicted=expand(
+            "results/robustness/{{split}}/{model}.parquet", model=DETECTORS
+        ),
     log:
         "results/logs/repredict/{split}.log",
     benchmark:
         "results/benchmarks/repredict/{split}.tsv"
     conda:
         "../envs/environment.yaml"
+    priority: 1  # among the longest: as soon as it can begin
     threads: config["training"]["threads"]
     resources:
         **needs("sample"),
@@ -79,7 +84,7 @@ rule repredict:
 
 
 rule robustness:
-    """Macro F1 of all models of a split under each condition, and a picture of it."""
+    """Macro F1 of all detectors of a split under each condition, and a picture of it."""
     input:
         split_json="results/splits/{split}.json",
         episodes="results/perturbed/{split}/episodes.parquet",

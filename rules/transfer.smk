@@ -6,7 +6,7 @@ Makes: results/transfer, unless the setting `transfer.run` is false.
 
 
 rule transfer:
-    """Each host predicted by models that know other episodes of it, and by models that do not."""
+    """Each host predicted by models that know other episodes of it, or by models that do not."""
     input:
         models=lambda wildcards: expand(
             "results/models/{split}/{architecture}_{mode}/model.json",
@@ -23,13 +23,14 @@ rule transfer:
             "results/tensors/{batch}.safetensors", "train", "test", known=True
         ),
     output:
-        predictions="results/transfer/{split}/{learner}_{mode}.parquet",
+        predictions="results/transfer/{split}/{side}/{learner}_{mode}.parquet",
     log:
-        "results/logs/transfer/{split}/{learner}_{mode}.log",
+        "results/logs/transfer/{split}/{side}/{learner}_{mode}.log",
     benchmark:
-        "results/benchmarks/transfer/{split}/{learner}_{mode}.tsv"
+        "results/benchmarks/transfer/{split}/{side}/{learner}_{mode}.tsv"
     conda:
         "../envs/environment.yaml"
+    priority: 1  # among the longest: as soon as it can begin
     threads: config["training"]["threads"]
     resources:
         **needs("sample"),
@@ -47,7 +48,9 @@ rule transferred:
     input:
         split_json="results/splits/{split}.json",
         predictions=expand(
-            "results/transfer/{{split}}/{model}.parquet", model=TRANSFERRED
+            "results/transfer/{{split}}/{side}/{model}.parquet",
+            side=SIDES,
+            model=TRANSFERRED,
         ),
     output:
         transfer="results/transfer/{split}/transfer.parquet",

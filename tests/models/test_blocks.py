@@ -58,7 +58,8 @@ def test_what_stands_in_steps_that_were_not_measured_does_not_matter(name):
     with torch.inference_mode():
         features, there = net.backbone.stem(x)
         wanted = net(x)
-        changed = features.masked_fill(~there[:, None], 7.0)
+        hidden = ~there[:, :, None] if name == "transformer" else ~there[:, None, None]
+        changed = features.masked_fill(hidden, 7.0)
         net.backbone.stem.forward = lambda _: (changed, there)
         torch.testing.assert_close(net(x), wanted)
 
@@ -75,7 +76,7 @@ def test_a_stem_leaves_at_most_so_many_steps_and_tells_which_were_measured(n_tim
     x = inputs(t=n_timepoints)
     x[0, 3:, 1:] = 0
     features, there = stem(x)
-    assert features.shape == (4, 8, stem.n_steps)
+    assert features.shape == (4, 8, 1, stem.n_steps)
     assert stem.n_steps <= 25
     assert there.shape == (4, stem.n_steps)
     assert there[0].sum() == 1
@@ -83,6 +84,6 @@ def test_a_stem_leaves_at_most_so_many_steps_and_tells_which_were_measured(n_tim
 
 
 def test_pooling_sees_measured_steps_only():
-    x = torch.tensor([[[1.0, 3.0, 9.0]]])
+    x = torch.tensor([[[1.0], [3.0], [9.0]]])
     there = torch.tensor([[True, True, False]])
     assert pool(x, there).tolist() == [[2.0, 3.0]]

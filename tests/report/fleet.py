@@ -87,26 +87,23 @@ class Fleet(World):
             if skill is None:
                 continue
             both = skill if isinstance(skill, tuple) else (skill, 0.8 * skill)
-            sides = [
-                self._told(self.windows, [i, *architecture.encode(), *mode.encode()], 42, of)
-                .with_columns(side=pl.lit(side, TRANSFER_SCHEMA["side"]), fold=pl.lit(0, pl.Int32))
-                .join(known, on="episode_id")
-                for i, (side, of) in enumerate(zip(("in_host", "cross_host"), both, strict=True))
-            ]
             entry = {"fold": 0, "status": "ok", "reason": None, "n_episodes": {"train": 20}}
-            told = {
-                **{
-                    "architecture": architecture,
-                    "mode": mode,
-                    "seed": "42",
-                    "episodes_sha256": "s",
-                },
-                **{"n_drawn": "30", "n_usable": "30"},
-                **dict.fromkeys(("in_host", "cross_host"), to_json([entry])),
-            }
-            paths.append(self.path("transfer", self.name, f"{architecture}_{mode}.parquet"))
-            frame = pl.concat(sides).select(list(TRANSFER_SCHEMA))
-            write_parquet(paths[-1], frame, told)
+            for i, (side, of) in enumerate(zip(("in_host", "cross_host"), both, strict=True)):
+                frame = (
+                    self._told(self.windows, [i, *architecture.encode(), *mode.encode()], 42, of)
+                    .with_columns(
+                        side=pl.lit(side, TRANSFER_SCHEMA["side"]), fold=pl.lit(0, pl.Int32)
+                    )
+                    .join(known, on="episode_id")
+                )
+                told = {
+                    **{"architecture": architecture, "mode": mode, "side": side, "seed": "42"},
+                    **{"episodes_sha256": "s", "n_drawn": "30", "n_usable": "30"},
+                    "folds": to_json([entry]),
+                }
+                name = f"{architecture}_{mode}.parquet"
+                paths.append(self.path("transfer", self.name, side, name))
+                write_parquet(paths[-1], frame.select(list(TRANSFER_SCHEMA)), told)
         split = self.path("splits", f"{self.name}.json")
         tabulate(split_json=split, predictions=paths, replicates=100, out=self.table("transfer"))
 

@@ -18,10 +18,11 @@ from tests.training.world import World
 FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 0.001}
 
 
-def predicted(world, *models, mode="realistic", episodes=100):
+def predicted(world, *models, mode="realistic", side="in_host", episodes=100):
     out = world.root / "transfer.parquet"
     transfer(
         mode,
+        side,
         model_files=[folder / "model.json" for folder in models],
         schema_file=world.root / "schema.json",
         split_file=world.root / "split.parquet",
@@ -48,16 +49,16 @@ def world(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["gbt", "mlp", "cnn"])
 def test_each_usable_episode_is_predicted_on_both_sides_and_no_excluded_one(world, name):
-    table, told = predicted(world, world.train(name))
-    assert table.schema == TRANSFER_SCHEMA
     split = pl.read_parquet(world.root / "split.parquet")
     usable = set(split.filter(pl.col("part") != "excluded")["episode_id"])
     for side in ("in_host", "cross_host"):
-        rows = table.filter(side=side)
-        assert set(rows["episode_id"]) == usable
-        assert not rows.select("episode_id", "window").is_duplicated().any()
-    assert (told["architecture"], told["n_drawn"], told["n_usable"]) == (name, "9", "9")
-    assert table.sort("side", "part", "episode_id", "window").equals(table)
+        table, told = predicted(world, world.train(name), side=side)
+        assert table.schema == TRANSFER_SCHEMA
+        assert set(table["episode_id"]) == usable
+        assert set(table["side"]) == {side}
+        assert not table.select("episode_id", "window").is_duplicated().any()
+        assert (told["architecture"], told["n_drawn"], told["n_usable"]) == (name, "9", "9")
+        assert table.sort("part", "episode_id", "window").equals(table)
 
 
 def test_no_model_of_a_host_never_seen_learned_from_it_or_stopped_by_it(world, monkeypatch):
@@ -69,7 +70,8 @@ def test_no_model_of_a_host_never_seen_learned_from_it_or_stopped_by_it(world, m
         return original(model, parts, name, follows)
 
     monkeypatch.setattr(folds, "_predict_fold", watched)
-    predicted(world, world.train("gbt"))
+    for side in ("in_host", "cross_host"):
+        predicted(world, world.train("gbt"), side=side)
     inside, across = seen[:3], seen[3:]
     assert len(across) == 2
     for parts in across:
@@ -98,7 +100,7 @@ def test_the_best_by_val_is_taken_and_what_failed_is_passed_over(world, monkeypa
     assert predicted(world, mlp, gbt)[1]["architecture"] == "gbt"
     on_val["gbt"] = None
     table, told = predicted(world, gbt)
-    assert (len(table), told["architecture"], told["in_host"]) == (0, "", "[]")
+    assert (len(table), told["architecture"], told["folds"]) == (0, "", "[]")
 
 
 def test_models_of_another_mode_are_refused(world):
@@ -107,10 +109,10 @@ def test_models_of_another_mode_are_refused(world):
 
 
 def test_no_more_episodes_are_drawn_than_asked_for(world):
-    table, told = predicted(world, world.train("gbt"), episodes=6)
+    table, told = predicted(world, world.train("gbt"), side="cross_host", episodes=6)
     assert (told["n_drawn"], told["n_usable"]) == ("6", "9")
     assert table["episode_id"].n_unique() == 6
-    assert len(json.loads(told["cross_host"])) == 2
+    assert len(json.loads(told["folds"])) == 2
 
 
 def test_many_hosts_are_held_out_in_groups_and_one_host_not_at_all():

@@ -34,22 +34,26 @@ def side(name, skill, seed, hosts=HOSTS):
 
 
 def written(tmp_path, sides, *, name="gbt_realistic", split="s", entries=(OK,)):
+    """The files of a model, one a side."""
     architecture, mode = name.rsplit("_", 1)
-    path = tmp_path / f"{name}.parquet"
-    told = {
-        **{"architecture": architecture, "mode": mode, "seed": "42", "episodes_sha256": split},
-        **{"n_drawn": "16", "n_usable": "20"},
-        **dict.fromkeys(("in_host", "cross_host"), json.dumps(list(entries))),
-    }
     frame = pl.concat([pl.DataFrame(schema=TRANSFER_SCHEMA), *sides])
-    files.write_parquet(path, frame, told)
-    return path
+    paths = []
+    for side in ("in_host", "cross_host"):
+        told = {
+            **{"architecture": architecture, "mode": mode, "seed": "42", "episodes_sha256": split},
+            **{"n_drawn": "16", "n_usable": "20", "side": side},
+            "folds": json.dumps(list(entries)),
+        }
+        paths.append(tmp_path / side / f"{name}.parquet")
+        files.write_parquet(paths[-1], frame.filter(side=side), told)
+    return paths
 
 
-def table(tmp_path, *paths):
+def table(tmp_path, *models):
+    paths = [path for sides in models for path in sides]
     files.write_json(tmp_path / "split.json", {"name": "host", "sha256": "c0ffee" * 10})
     out = tmp_path / "out.parquet"
-    tabulate(split_json=tmp_path / "split.json", predictions=list(paths), replicates=400, out=out)
+    tabulate(split_json=tmp_path / "split.json", predictions=paths, replicates=400, out=out)
     return pl.read_parquet(out), files.read_parquet_metadata(out)
 
 

@@ -413,7 +413,9 @@ def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_
         name: content
         for name, content in before.items()
         if name.split("/")[0] in ("models", "oof", "tuning")
-        or name.startswith(("transfer/host/gbt", "splits/fit", "splits/known"))
+        or name.startswith(
+            ("transfer/host/in_host", "transfer/host/cross_host", "splits/fit", "splits/known")
+        )
     }
     assert len(learned) > 6
     for host_id, name in (("alder", "anight"), ("dogwood", "dnight"), ("birch", "bnight")):
@@ -439,7 +441,7 @@ def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_
     }
     settings(3050)
     jobs = run.jobs()
-    assert (jobs["tune"], jobs["train"], jobs["out_of_fold"], jobs["transfer"]) == (1, 1, 1, 1)
+    assert (jobs["tune"], jobs["train"], jobs["out_of_fold"], jobs["transfer"]) == (1, 1, 1, 2)
     # Of alder what was cut at the old time and is at the new one; of the others what was cut.
     assert (jobs["ingest"], jobs["windows"]) == (4, 4)
 
@@ -457,7 +459,7 @@ def test_transfer_probes_and_robustness_are_made_for_what_is_trained_and_stand_i
     assert jobs == {
         **dict.fromkeys(("probes", "perturb", "repredict", "robustness"), 1),
         **dict.fromkeys(("known", "transferred", "report", "page"), 1),
-        "transfer": 2,
+        "transfer": 4,
     }
     run.ok()
     assert len(pl.read_parquet(run.results / "probes/host/probes.parquet"))

@@ -9,6 +9,7 @@ with job(snakemake.log[0]):
 
     transfer(
         snakemake.wildcards.mode,
+        snakemake.wildcards.side,
         model_files=[Path(path) for path in snakemake.input.models],
         schema_file=Path(snakemake.input.schema),
         split_file=Path(snakemake.input.known),

@@ -1,4 +1,9 @@
-"""What several networks are built of: a stem that shortens time, and pooling of measured steps."""
+"""What several networks are built of: a stem that shortens time, and pooling of measured steps.
+
+Inside a network a series is an image of one row, (b, c, 1, t). On a CPU the channels of a step lie
+side by side (`channels_last`): in that order oneDNN convolves about twice as fast as in the other,
+and a matrix product over channels needs no copy.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,19 @@ def measured(x: torch.Tensor) -> torch.Tensor:
     return there | ~there.any(1, keepdim=True)
 
 
+def as_rows(x: torch.Tensor) -> torch.Tensor:
+    """Series x (b, c, t) as images of one row (b, c, 1, t), laid out for the device they are on."""
+    rows = x.unsqueeze(2)
+    return rows if x.is_cuda else rows.contiguous(memory_format=torch.channels_last)
+
+
+def convolution(n_inputs: int, width: int, size: int, *, stride: int = 1) -> nn.Conv2d:
+    """A convolution of `size` steps over images of one row, without bias; one step a stride."""
+    return nn.Conv2d(
+        n_inputs, width, (1, size), stride=(1, stride), padding=(0, size // 2), bias=False
+    )
+
+
 class Stem(nn.Module):
     """A convolution with a stride that leaves at most `steps` steps of time, normalised.
 
@@ -32,23 +50,32 @@ class Stem(nn.Module):
         self.stride = -(-n_timepoints // steps)
         self.n_steps = -(-n_timepoints // self.stride)
         # Neighbouring kernels overlap by more than half, so that no event falls on a border.
-        self.convolve = nn.Conv1d(
-            n_inputs, width, 2 * self.stride + 1, stride=self.stride, padding=self.stride
+        self.convolve = nn.Conv2d(
+            n_inputs,
+            width,
+            (1, 2 * self.stride + 1),
+            stride=(1, self.stride),
+            padding=(0, self.stride),
         )
         self.norm = nn.GroupNorm(1, width)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # (b, n_inputs, t)
         padding = (0, -x.shape[2] % self.stride)
         there = F.pad(measured(x), padding).unflatten(1, (-1, self.stride)).any(2)
-        return self.norm(self.convolve(x)), there  # (b, width, n_steps), (b, n_steps)
+        return self.norm(self.convolve(as_rows(x))), there  # (b, width, 1, n_steps), (b, n_steps)
+
+
+def as_steps(x: torch.Tensor) -> torch.Tensor:
+    """Images of one row (b, c, 1, t) as steps (b, t, c), whose gradients keep the layout."""
+    return x.squeeze(2).transpose(1, 2)
 
 
 def mean(x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """Mean of x (b, width, t) over the steps that are `there` (b, t): (b, width)."""
-    weight = there[:, None].to(x.dtype)
-    return (x * weight).sum(2) / weight.sum(2)
+    """Mean of x (b, t, width) over the steps that are `there` (b, t): (b, width)."""
+    weight = there[:, :, None].to(x.dtype)
+    return (x * weight).sum(1) / weight.sum(1)
 
 
 def pool(x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """Mean and maximum of x (b, width, t) over the steps that are `there` (b, t): (b, 2 width)."""
-    return torch.cat([mean(x, there), x.masked_fill(~there[:, None], -torch.inf).amax(2)], dim=1)
+    """Mean and maximum of x (b, t, width) over the steps that are `there` (b, t): (b, 2 width)."""
+    return torch.cat([mean(x, there), x.masked_fill(~there[:, :, None], -torch.inf).amax(1)], dim=1)

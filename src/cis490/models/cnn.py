@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cis490.models.blocks import Stem, pool
+from cis490.models.blocks import Stem, as_steps, convolution, pool
 from cis490.models.network import Backbone, NetworkClassifier
 from cis490.models.options import Presets
 
@@ -22,20 +22,18 @@ _KERNELS = (3, 9, 19)  # steps after the stem
 class _Inception(nn.Module):
     def __init__(self, width: int, branch: int) -> None:
         super().__init__()
-        self.bottleneck = nn.Conv1d(width, branch, 1, bias=False)
-        self.branches = nn.ModuleList(
-            nn.Conv1d(branch, branch, size, padding=size // 2, bias=False) for size in _KERNELS
-        )
+        self.bottleneck = convolution(width, branch, 1)
+        self.branches = nn.ModuleList(convolution(branch, branch, size) for size in _KERNELS)
         self.pooled = nn.Sequential(
-            nn.MaxPool1d(3, stride=1, padding=1), nn.Conv1d(width, branch, 1, bias=False)
+            nn.MaxPool2d((1, 3), stride=1, padding=(0, 1)), convolution(width, branch, 1)
         )
         self.norm = nn.GroupNorm(1, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, width, t)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, width, 1, t)
         narrow = self.bottleneck(x)
         parts = [convolve(narrow) for convolve in self.branches] + [self.pooled(x)]
         out: torch.Tensor = x + F.gelu(self.norm(torch.cat(parts, dim=1)))
-        return out  # (b, width, t)
+        return out  # (b, width, 1, t)
 
 
 class _CNN(Backbone):
@@ -52,8 +50,8 @@ class _CNN(Backbone):
         x, there = self.stem(x)
         x = F.gelu(x)
         for block in self.blocks:
-            x = block(x * there[:, None])  # (b, width / 2, n_steps)
-        return pool(x, there)  # (b, width)
+            x = block(x * there[:, None, None])  # (b, width / 2, 1, n_steps)
+        return pool(as_steps(x), there)  # (b, width)
 
 
 class CNN(NetworkClassifier):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cis490.models.blocks import Stem, pool
+from cis490.models.blocks import Stem, as_steps, convolution, pool
 from cis490.models.network import Backbone
 from cis490.models.options import Presets
 
@@ -44,11 +44,11 @@ class _Convolution(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.convolve = nn.Conv1d(width, width, 5, padding=2, bias=False)
+        self.convolve = convolution(width, width, 5)
         self.norm = nn.GroupNorm(1, width)
-        self.dropout = nn.Dropout1d(dropout)  # whole channels
+        self.dropout = nn.Dropout2d(dropout)  # whole channels
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, width, t)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, width, 1, t)
         out: torch.Tensor = x + self.dropout(F.relu(self.norm(self.convolve(x))))
         return out
 
@@ -91,7 +91,8 @@ class Recurrent(Backbone):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, n_inputs, t)
         x, there = self.stem(x)
         x = F.relu(x)
-        states, _ = self.recurrent(self.dropout(x * there[:, None]).transpose(1, 2))
-        for convolution in self.convolutions:
-            x = convolution(x * there[:, None])
-        return torch.cat([pool(states.transpose(1, 2), there), pool(x, there)], dim=1)  # (b, width)
+        here = there[:, None, None]
+        states, _ = self.recurrent(as_steps(self.dropout(x * here)))
+        for convolve in self.convolutions:
+            x = convolve(x * here)
+        return torch.cat([pool(states, there), pool(as_steps(x), there)], dim=1)  # (b, width)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cis490.models.blocks import mean, measured
+from cis490.models.blocks import as_rows, as_steps, mean, measured
 from cis490.models.network import Backbone, NetworkClassifier
 from cis490.models.options import Presets
 
@@ -58,12 +58,13 @@ class _Patches(nn.Module):
         over = n_timepoints - self.size
         self.padding = max(0, -over) or -over % self.stride
         self.n_steps = (over + self.padding) // self.stride + 1
-        self.convolve = nn.Conv1d(n_inputs, width, self.size, stride=self.stride)
+        self.convolve = nn.Conv2d(n_inputs, width, (1, self.size), stride=(1, self.stride))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # (b, n_inputs, t)
         padding = (0, self.padding)  # zeros, which also mean missing
         there = F.pad(measured(x).to(x.dtype), padding).unfold(1, self.size, self.stride).amax(2)
-        return self.convolve(F.pad(x, padding)), there > 0  # (b, width, n_steps), (b, n_steps)
+        x = as_steps(self.convolve(as_rows(F.pad(x, padding))))
+        return x, there > 0  # (b, n_steps, width), (b, n_steps)
 
 
 class _Transformer(Backbone):
@@ -80,10 +81,10 @@ class _Transformer(Backbone):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (b, n_inputs, t)
         x, there = self.stem(x)
-        x = self.dropout(x.transpose(1, 2) + self.position)  # (b, n_steps, width)
+        x = self.dropout(x + self.position)  # (b, n_steps, width)
         for block in self.blocks:
             x = block(x, there)
-        return mean(self.norm(x).transpose(1, 2), there)  # (b, width)
+        return mean(self.norm(x), there)  # (b, width)
 
 
 class Transformer(NetworkClassifier):

@@ -177,7 +177,8 @@ def _robustness(results: Results) -> Section:
         header += [f"macro F1, {detector}", "change", "inputs moved"]
     blocks: list[Block] = [
         f"{told['part']}, {told['n_drawn']} of {told['n_shown']} episodes drawn; nothing is "
-        "trained again. Changes are paired on shared replicates. All models: robustness.parquet.",
+        "trained again. Changes are paired on shared replicates. All detectors: "
+        "robustness.parquet.",
         Table(header, rows),
         *(
             f"Not measurable: {name.replace('_', ' ')}: {why}."

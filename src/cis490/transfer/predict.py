@@ -31,7 +31,7 @@ from cis490.training.folds import (
 from cis490.training.summary import best_by_val
 
 KIND: Final = "cis490.transfer"
-VERSION: Final = 1
+VERSION: Final = 2
 
 # Whether the models that predict an episode know its host.
 IN_HOST: Final = "in_host"
@@ -50,6 +50,7 @@ _EPISODE: Final = ["episode_id", "host_id", "profile"]
 
 def transfer(
     mode: str,
+    side: str,
     *,
     model_files: Sequence[Path],
     schema_file: Path,
@@ -60,7 +61,7 @@ def transfer(
     code: str,
     out: Path,
 ) -> None:
-    """Predict episodes of every host of a split by models that know the host, and that do not.
+    """Predict episodes of each host of a split by models that know the host, or that do not.
 
     In-host: folds by episode over all hosts, as out of fold. Cross-host: hosts are held out, each
     alone unless there are more than `evaluation.folds`, then in so many groups; the first fold by
@@ -70,6 +71,7 @@ def transfer(
 
     Args:
         mode: a name in `channels.MODES`.
+        side: `IN_HOST` or `CROSS_HOST`.
         model_files: model.json of the candidates, of which the best by val is taken (a tie goes to
             the first name); those that failed are passed over.
         schema_file: schema.json.
@@ -80,10 +82,10 @@ def transfer(
         config: resolved settings; `seeds`, `training`, `architectures`, `evaluation.folds` and
             `transfer`.
         code: hash of the code that decides what is learned.
-        out: Parquet; columns `TRANSFER_SCHEMA`, sorted by side, part, episode_id, window. Its
-            metadata are kind, version, architecture (empty: every candidate failed), mode, seed,
+        out: Parquet; columns `TRANSFER_SCHEMA`, sorted by part, episode_id, window. Its metadata
+            are kind, version, architecture (empty: every candidate failed), mode, side, seed,
             n_drawn and n_usable (episodes), sha256 of the episodes drawn and of the schema, code,
-            and `in_host` and `cross_host`, JSON: what `folds.predict_folds` tells.
+            and `folds`, JSON: what `folds.predict_folds` tells.
 
     Raises:
         SchemaMismatch: a file was made under another schema than schema.json tells.
@@ -94,23 +96,23 @@ def transfer(
     usable = read_parquet(split_file).filter(pl.col("part") != "excluded")
     drawn = splits.draw(usable, config["transfer"]["episodes"])
     trained = _best([read_description(path) for path in model_files], mode)
-    tables, told = [pl.DataFrame(schema=TRANSFER_SCHEMA)], {}
+    table, entries = pl.DataFrame(schema=TRANSFER_SCHEMA), list[dict[str, Any]]()
     if trained is not None:
-        predicted = _both(trained, drawn, schema, split_file, features, tensors, config)
-        for side, table, entries in predicted:
-            known = table.join(drawn.select(_EPISODE), on="episode_id", maintain_order="left")
-            here = known.with_columns(side=pl.lit(side, TRANSFER_SCHEMA["side"]))
-            tables.append(here.select(list(TRANSFER_SCHEMA)))
-            told[side] = entries
+        found, entries = _predicted(
+            trained, side, drawn, schema, split_file, features, tensors, config
+        )
+        known = found.join(drawn.select(_EPISODE), on="episode_id", maintain_order="left")
+        here = known.with_columns(side=pl.lit(side, TRANSFER_SCHEMA["side"]))
+        table = here.select(list(TRANSFER_SCHEMA))
     metadata = {
-        **{"kind": KIND, "version": str(VERSION), "mode": mode, "seed": str(config["seeds"][0])},
+        **{"kind": KIND, "version": str(VERSION), "mode": mode, "side": side},
+        "seed": str(config["seeds"][0]),
         "architecture": trained["architecture"] if trained else "",
         **{"n_drawn": str(len(drawn)), "n_usable": str(len(usable))},
         "episodes_sha256": hashlib.sha256(drawn.select(_EPISODE).write_csv().encode()).hexdigest(),
-        **{"schema_sha256": schema.sha256, "code": code},
-        **{side: to_compact_json(told.get(side, [])) for side in (IN_HOST, CROSS_HOST)},
+        **{"schema_sha256": schema.sha256, "code": code, "folds": to_compact_json(entries)},
     }
-    write_parquet(out, pl.concat(tables), metadata)
+    write_parquet(out, table, metadata)
 
 
 def _best(models: Sequence[dict[str, Any]], mode: str) -> dict[str, Any] | None:
@@ -121,16 +123,17 @@ def _best(models: Sequence[dict[str, Any]], mode: str) -> dict[str, Any] | None:
     return next((model for model in models if model["architecture"] == best), None)
 
 
-def _both(
+def _predicted(
     trained: Mapping[str, Any],
+    side: str,
     drawn: pl.DataFrame,
     schema: Schema,
     split_file: Path,
     features: Sequence[Path],
     tensors: Sequence[Path],
     config: Mapping[str, Any],
-) -> Iterator[tuple[str, pl.DataFrame, list[dict[str, Any]]]]:
-    """Predictions of each side, in `OUT_OF_FOLD_SCHEMA`, and what became of its trainings."""
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Predictions of a side, in `OUT_OF_FOLD_SCHEMA`, and what became of its trainings."""
     learner = Learner.of(trained, config)
     cases = load_split(
         split_file,
@@ -148,12 +151,9 @@ def _both(
     of = cases.rows.join(dealt, on="episode_id", how="left", maintain_order="left")
     fold, host = of["fold"].to_numpy(), of["host_id"].to_numpy()
 
-    for side, each in (
-        (IN_HOST, list(folds_of(fold))),
-        (CROSS_HOST, list(hosts_held_out(host, fold, n_folds))),
-    ):
-        name = f"{trained['architecture']} {learner.mode}, {side.replace('_', '-')}"
-        yield side, *predict_folds(learner.create, cases, each, name, learner.follow)
+    each = folds_of(fold) if side == IN_HOST else hosts_held_out(host, fold, n_folds)
+    name = f"{trained['architecture']} {learner.mode}, {side.replace('_', '-')}"
+    return predict_folds(learner.create, cases, each, name, learner.follow)
 
 
 def hosts_held_out(host: np.ndarray, fold: np.ndarray, most: int) -> Iterator[Fold]:

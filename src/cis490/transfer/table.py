@@ -32,7 +32,8 @@ def tabulate(*, split_json: Path, predictions: Sequence[Path], replicates: int, 
 
     Args:
         split_json: splits/<split>.json.
-        predictions: as `predict.transfer` wrote them, one a model.
+        predictions: as `predict.transfer` wrote them; files of one name are the two sides of one
+            model.
         replicates: of the bootstrap over episodes; both sides, all hosts and models share them.
         out: Parquet in METRICS_SCHEMA, scope `transfer`, the side as part, a host (or `all`) as
             key: `macro_f1` of each side, and of cross_host `macro_f1_change`, it less that of
@@ -44,8 +45,11 @@ def tabulate(*, split_json: Path, predictions: Sequence[Path], replicates: int, 
         FormatError: predictions are of different episodes.
     """
     split = read_json(split_json)
-    models = [_read(path) for path in sorted(predictions)]
-    if len({told["episodes_sha256"] for _, told in models}) > 1:
+    models = [
+        _read([path for path in predictions if path.name == name])
+        for name in sorted({path.name for path in predictions})
+    ]
+    if len({sha256 for _, told in models for sha256 in told["episodes_sha256"]}) > 1:
         raise FormatError(
             f"{predictions[0]} is not of the episodes of the others: run the workflow again"
         )
@@ -68,9 +72,13 @@ def tabulate(*, split_json: Path, predictions: Sequence[Path], replicates: int, 
     logger.info("%s: %d models, %d episodes scored", split["name"], len(shown), n_scored)
 
 
-def _read(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
-    told: dict[str, Any] = dict(files.read_parquet_metadata(path))
-    return files.read_parquet(path), told | {side: json.loads(told[side]) for side in SIDES}
+def _read(sides: Sequence[Path]) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """What a model predicted, and what its files tell: `folds` by side as that of each."""
+    told: list[dict[str, Any]] = [dict(files.read_parquet_metadata(path)) for path in sides]
+    folds = {side: list[dict[str, Any]]() for side in SIDES}
+    folds |= {each["side"]: json.loads(each["folds"]) for each in told}
+    of_both = {"episodes_sha256": [each["episodes_sha256"] for each in told]}
+    return pl.concat(files.read_parquet(path) for path in sides), told[0] | folds | of_both
 
 
 def _rows(
