@@ -70,9 +70,9 @@ rule repredict:
         "results/logs/repredict/{split}.log",
     benchmark:
         "results/benchmarks/repredict/{split}.tsv"
+    priority: 1  # among the longest: as soon as it can begin
     conda:
         "../envs/environment.yaml"
-    priority: 1  # among the longest: as soon as it can begin
     threads: config["training"]["threads"]
     resources:
         **needs("sample"),

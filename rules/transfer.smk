@@ -28,9 +28,9 @@ rule transfer:
         "results/logs/transfer/{split}/{side}/{learner}_{mode}.log",
     benchmark:
         "results/benchmarks/transfer/{split}/{side}/{learner}_{mode}.tsv"
+    priority: 1  # among the longest: as soon as it can begin
     conda:
         "../envs/environment.yaml"
-    priority: 1  # among the longest: as soon as it can begin
     threads: config["training"]["threads"]
     resources:
         **needs("sample"),
