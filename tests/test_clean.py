@@ -29,6 +29,7 @@ SAMPLES = {
     "mode": "oracle",
     "model": "gru_oracle",
     "learner": "network",
+    "side": "in_host",
     "table": "proc",
     "condition": "loss_0.5",
     "extra": "profile",
@@ -39,7 +40,7 @@ SAMPLES = {
 OTHER_NAMES = {
     "{model}_{mode}": "{model}",
     "{name}_{wildcards.mode}": "{model}",
-    "transfer/{{split}}/{model}": "transfer/{split}/{learner}_{mode}",
+    "transfer/{{split}}/{side}/{model}": "transfer/{split}/{side}/{learner}_{mode}",
 }
 
 
@@ -72,6 +73,8 @@ def made(template, **of):
         "split": "host",
         "model": "gbt_realistic",
         "learner": "gbt_realistic",
+        "detector": "gbt_realistic",
+        "side": "cross_host",
         "table": "proc",
         "evaluated": "metrics",
         "condition": "loss_0.5",
@@ -141,8 +144,8 @@ def test_nothing_goes_of_what_the_settings_refer_to(folder):
         {"batch": "cedar-00000"},
         {"batch": "alder-00001"},
         {"split": "reverse"},
-        {"model": "cnn_realistic", "learner": "network_oracle"},
-        {"model": "gbt_oracle", "learner": "gbt_oracle"},
+        {"model": "cnn_realistic", "detector": "cnn_realistic", "learner": "network_oracle"},
+        {"model": "gbt_oracle", "detector": "gbt_oracle", "learner": "gbt_oracle"},
         {"condition": "loss_0.7"},
         {"batch": "alder-00000+1"},
     ],
@@ -177,6 +180,14 @@ def test_what_they_do_not_refer_to_goes_with_its_folders_and_nothing_else(folder
 )
 def test_a_stage_that_was_left_out_leaves_nothing(folder, changes, tops):
     assert {path.split("/")[0] for path in folder.find(**changes).files} == set(tops)
+
+
+def test_what_stages_no_longer_write_goes(folder):
+    before = folder.write(
+        *("transfer/host/gbt_realistic.parquet", "benchmarks/transfer/host/gbt_realistic.tsv"),
+        "robustness/host/threshold_realistic.parquet",
+    )
+    assert set(folder.find().files) == set(before)
 
 
 def test_what_another_config_refers_to_stays(folder):

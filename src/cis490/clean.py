@@ -46,33 +46,40 @@ KNOWN: Final = """
     predictions/{split}/{model}_latency.json
     eval/{split}/{model}_eval.json
     eval/{split}/{evaluated}.parquet
-    transfer/{split}/{learner}.parquet
+    transfer/{split}/{side}/{learner}.parquet
     transfer/{split}/transfer.parquet
     probes/{split}/probes.parquet
     perturbed/{split}/episodes.parquet
     perturbed/{split}/features/{condition}.parquet
     perturbed/{split}/tensors/{condition}.safetensors
-    robustness/{split}/{model}.parquet
+    robustness/{split}/{detector}.parquet
     robustness/{split}/robustness.parquet
     report/curves_{split}.svg
     report/pictures/{split}/{picture}.svg
     {noted}/{of_batches}/{batch}.{note}
     {noted}/{of_splits}/{split}.{note}
     {noted}/{of_models}/{split}/{model}.{note}
-    {noted}/transfer/{split}/{learner}.{note}
+    {noted}/transfer/{split}/{side}/{learner}.{note}
     cache/training/{split}/{model}/{state}.pt
     cache/learning_rate/{key}.json
+""".split()
+# What stages wrote before and no longer do: nothing refers to it.
+FORMER: Final = """
+    transfer/{split}/{learner}.parquet
+    {noted}/transfer/{split}/{learner}.{note}
+    robustness/{split}/{company}.parquet
 """.split()
 OPTIONAL: Final = ("tensorboard", "profile", "tuning", "transfer", "probes", "robustness")
 _STAGE: Final = {"perturbed": "robustness"}  # of a first folder with another name
 
-_ARCHITECTURES: Final = tuple(
-    name for part in ("models", "baselines") for name in resolve({})[part]
-)
+_DETECTORS, _COMPANY = (resolve({})[part] for part in ("models", "baselines"))
 _WILDCARDS: Final = {
     "batch": r"[A-Za-z0-9][A-Za-z0-9._-]*-\d{5,}(?:\+\d+)?",
     "split": r"[A-Za-z0-9][A-Za-z0-9_-]*",
-    "model": f"(?:{'|'.join(_ARCHITECTURES)})_(?:{'|'.join(MODES)})",
+    "model": f"(?:{'|'.join(_DETECTORS + _COMPANY)})_(?:{'|'.join(MODES)})",
+    "detector": f"(?:{'|'.join(_DETECTORS)})_(?:{'|'.join(MODES)})",
+    "company": f"(?:{'|'.join(_COMPANY)})_(?:{'|'.join(MODES)})",
+    "side": "in_host|cross_host",
     "learner": f"(?:gbt|network)_(?:{'|'.join(MODES)})",
     "table": "episodes|labels|proc|qmp|guest|netflow|exec",
     "evaluated": "metrics|pairwise|detection|alarms|calibration|reliability",
@@ -92,6 +99,7 @@ _WILDCARDS: Final = {
 _PIECE: Final = re.compile(r"(?:.*/)?(?:\.[^/]+\.\d+\.partial|\.pieces\.\d+\.scratch/.+)")
 _PIECE_AGE_S: Final = 24 * 3600
 _NAMED: Final = 4  # things that a line of the summary names
+_NAMING: Final = ("batch", "model", "detector", "learner")
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -106,7 +114,8 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile("".join(pieces))
 
 
-_PATTERNS: Final = [_pattern(template) for template in KNOWN]
+_FORMER: Final = [_pattern(template) for template in FORMER]
+_PATTERNS: Final = [*(_pattern(template) for template in KNOWN), *_FORMER]
 
 
 def recognise(path: str) -> dict[str, str] | None:
@@ -178,12 +187,15 @@ class Referred:
         stage = _STAGE.get(top, top)
         if stage in OPTIONAL and stage not in self.stages:
             return False
+        if any(pattern.fullmatch(path) for pattern in _FORMER):
+            return False
         if "key" in of:
             return age_s < self.rate_hours * 3600
         sets = {
             "batch": self.batches,
             "split": self.splits,
             "model": self.models,
+            "detector": self.models,
             "learner": self.learners,
             "condition": self.conditions,
         }
@@ -220,8 +232,7 @@ class Leftovers:
         for group, paths in groups.items():
             found = [recognise(path) or {} for path in paths]
             names = sorted(
-                {of.get("batch") or of.get("model") or of.get("learner") or "" for of in found}
-                - {""}
+                {next((of[name] for name in _NAMING if name in of), "") for of in found} - {""}
             )
             shown = ", ".join(names[:_NAMED])
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

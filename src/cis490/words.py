@@ -1,4 +1,4 @@
-"""Times and sizes as people read them."""
+"""Times, counts and sizes as people read them."""
 
 from __future__ import annotations
 

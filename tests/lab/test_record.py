@@ -23,6 +23,7 @@ from cis490.episodes.validate import Entry, examine
 from cis490.errors import LabError
 from cis490.lab import image as images
 from cis490.lab import machine
+from cis490.lab import record as recorder
 from cis490.lab.episode import Setting, boots
 from cis490.lab.hosts import read_hosts
 from cis490.lab.record import Child, check_network, record
@@ -260,3 +261,38 @@ def test_a_guest_that_cannot_boot_ends_the_run_with_qemu_s_own_words(tmp_path):
     finally:
         child.end()
     assert hashlib.sha256(image.disk.read_bytes()).digest() == before
+
+
+def chosen(monkeypatch, folder, boots):
+    """What is chosen where /dev/kvm can be opened and guests boot as told."""
+    monkeypatch.setattr(recorder.os, "access", lambda *_: True)
+    monkeypatch.setattr(recorder, "boots", boots)
+    image = images.Image(Path("k"), Path("i"), Path("d"), Path("m"), "digest")
+    return recorder.choose_accelerator(image, "qemu", plans()[0].host, folder, folder / "no-kvm")
+
+
+def hangs(*_):
+    raise LabError("the guest was not ready after 20 s (is the machine busy with other work?): ")
+
+
+def dies(*_):
+    raise LabError("its process was killed")
+
+
+def test_kvm_that_hangs_is_not_tried_again_before_the_next_boot(monkeypatch, tmp_path):
+    assert chosen(monkeypatch, tmp_path, hangs) == "tcg"
+    assert chosen(monkeypatch, tmp_path, lambda *_: None) == "tcg"
+    boot = tmp_path / "boot"
+    boot.write_text("another")
+    monkeypatch.setattr(recorder, "_BOOT_ID", boot)
+    assert chosen(monkeypatch, tmp_path, lambda *_: None) == "kvm"
+
+
+def test_kvm_that_failed_otherwise_is_tried_again_and_a_full_disk_does_no_harm(
+    monkeypatch, tmp_path
+):
+    assert chosen(monkeypatch, tmp_path, dies) == "tcg"
+    assert not (tmp_path / "no-kvm").exists()
+    (tmp_path / "no-kvm").mkdir()  # cannot be written
+    assert chosen(monkeypatch, tmp_path, hangs) == "tcg"
+    assert chosen(monkeypatch, tmp_path, lambda *_: None) == "kvm"

@@ -113,6 +113,20 @@ def test_trainings_that_are_right_by_luck_are_no_leak(monkeypatch):
     assert leaks(rows) is False
 
 
+def test_one_answer_throughout_is_no_leak_by_a_rounding(monkeypatch):
+    # Each exchange of episodes of one length has the same score, so that nothing varies.
+    windows = windows_of("test", TWO_HOSTS)
+
+    class Dull:
+        def predict_proba(self, X):
+            return np.eye(5)[np.zeros(len(X), int)]
+
+    monkeypatch.setattr(type(BOOSTER), "fit", lambda *_, **__: Dull())
+    rows = exchanged_training(windows, windows, windows, "test", BOOSTER, ORIGIN)
+    assert [rows[2][key] for key in ("low", "estimate", "high")] == [0, 0, 0]
+    assert leaks(rows) is False
+
+
 def test_a_feature_that_leaks_the_labels_in_training_as_in_test_is_found(monkeypatch):
     # The leak: whatever labels training is given, and the true ones of test, stand in a channel.
     train, val, test = (windows_of(part, TWO_HOSTS) for part in ("train", "val", "test"))

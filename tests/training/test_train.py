@@ -58,7 +58,7 @@ def test_a_model_is_trained_and_predicts_every_val_and_test_window(world, name):
 
 def test_the_model_says_what_it_is(world):
     model = files.read_json(world.train("gru") / "model.json")
-    assert (model["kind"], model["version"]) == ("cis490.model", 2)
+    assert (model["kind"], model["version"]) == ("cis490.model", 3)
     assert (model["architecture"], model["mode"]) == ("gru", "realistic")
     assert model["schema_sha256"] == SCHEMA.sha256
     assert "device" not in model["settings"]

@@ -126,6 +126,16 @@ def test_what_failed_is_told_and_nothing_at_all_is_an_empty_table(tmp_path):
     assert (len(rows), told["n_scored"]) == (0, "0")
 
 
+def test_sides_that_are_not_of_one_model_are_refused(tmp_path):
+    inside, across = written(tmp_path, BOTH)
+    with pytest.raises(FormatError, match="not the two sides of one model"):
+        table(tmp_path, [inside])
+    told = files.read_parquet_metadata(across) | {"architecture": "cnn"}
+    files.write_parquet(across, BOTH[1], told)
+    with pytest.raises(FormatError, match="not the two sides of one model"):
+        table(tmp_path, [inside, across])
+
+
 def test_predictions_of_other_episodes_are_refused(tmp_path):
     paths = [written(tmp_path, BOTH), written(tmp_path, BOTH, name="cnn_oracle", split="t")]
     with pytest.raises(FormatError, match="not of the episodes"):

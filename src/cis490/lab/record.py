@@ -88,7 +88,7 @@ def record(
         accelerator = choose_accelerator(image, qemu, left[0].host, scratch, known)
         setting = Setting(image, qemu, accelerator, parallel, uptime_netflow)
         many, long = count(len(left), "episode"), about(3600 * expected_hours(left, parallel))
-        said = "%s with %s, %d at once, some %s: slots wait at times, lest they keep step"
+        said = "%s with %s, %d at once: %s or so; slots wait at times, lest they keep step"
         logger.log(MILESTONE, said, many, accelerator.upper(), parallel, long)
         run = Run(
             lambda plan, slot, at: play(plan, setting, slot, at),
@@ -152,6 +152,8 @@ def choose_accelerator(
     here = f"{_BOOT_ID.read_text().strip()} {qemu} {image.digest}"
     with suppress(OSError):
         if known.read_text() == here:
+            said = "KVM did not work when it was tried; remove %s to try it again"
+            logger.log(MILESTONE, said, known)
             return "tcg"
     setting = Setting(image, qemu, "kvm", 1)
 
@@ -166,10 +168,12 @@ def choose_accelerator(
     try:
         child.result()
     except LabError as error:
-        why = str(error).partition(":")[0].partition(" (")[0]
-        said = "KVM does not work here (%s), as on many virtual machines: TCG does, only slower"
+        why = str(error).partition(":")[0]
+        said = "KVM does not work here, as on many virtual machines: %s. TCG does, only slower"
         logger.log(MILESTONE, said, why)
-        known.write_text(here)
+        if "not ready" in why:  # not what may be otherwise the next time, such as a killed process
+            with suppress(OSError):
+                known.write_text(here)
         return "tcg"
     finally:
         child.end()

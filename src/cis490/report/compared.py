@@ -13,13 +13,13 @@ from cis490.report.results import Detector, Results
 from cis490.report.text import (
     FEW_EPISODES,
     NOTHING,
-    count,
     difference,
     interval,
     p,
     yes,
 )
 from cis490.report.transferred import CHAPTER, transferred
+from cis490.words import count
 
 
 def compared(results: Results) -> list[Section]:

@@ -14,7 +14,6 @@ from cis490.report.text import (
     FEW_IN_CELL,
     FEW_MARK,
     NOTHING,
-    count,
     delay,
     grouped,
     hourly,
@@ -23,6 +22,7 @@ from cis490.report.text import (
     measured,
     small,
 )
+from cis490.words import count
 
 CHAPTER: Final = "How soon they raise an alarm"
 

@@ -19,7 +19,6 @@ from cis490.report.results import Detector, Results
 from cis490.report.text import (
     FEW_HOSTS,
     NOTHING,
-    count,
     difference,
     hosts,
     interval,
@@ -27,6 +26,7 @@ from cis490.report.text import (
     profiles,
 )
 from cis490.seeds import UNSTABLE
+from cis490.words import count
 
 END_OF_HEADLINE: Final = "<!-- end of headline -->"
 

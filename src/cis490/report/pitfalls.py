@@ -15,7 +15,6 @@ from cis490.report.card import USABLE
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
     NOTHING,
-    count,
     difference,
     hosts,
     hourly,
@@ -26,6 +25,7 @@ from cis490.report.text import (
     signed,
     small,
 )
+from cis490.words import count
 
 NOT_MEASURED = "Not measured"
 

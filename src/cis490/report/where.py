@@ -13,12 +13,12 @@ from cis490.report.results import Detector, Results
 from cis490.report.text import (
     FEW_IN_CELL,
     FEW_MARK,
-    count,
     interval,
     listing,
     profiles,
     rate,
 )
+from cis490.words import count
 
 CHAPTER: Final = "Where they work, and where not"
 

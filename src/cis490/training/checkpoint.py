@@ -24,7 +24,7 @@ from cis490.models.registry import get_class
 from cis490.schema import Schema
 
 KIND: Final = "cis490.model"
-VERSION: Final = 2
+VERSION: Final = 3
 AGAIN: Final = "remove the folder and train again"
 
 HISTORY_SCHEMA: Final = {

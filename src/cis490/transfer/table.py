@@ -49,7 +49,7 @@ def tabulate(*, split_json: Path, predictions: Sequence[Path], replicates: int, 
         _read([path for path in predictions if path.name == name])
         for name in sorted({path.name for path in predictions})
     ]
-    if len({sha256 for _, told in models for sha256 in told["episodes_sha256"]}) > 1:
+    if len({told["episodes_sha256"] for _, told in models}) > 1:
         raise FormatError(
             f"{predictions[0]} is not of the episodes of the others: run the workflow again"
         )
@@ -75,10 +75,13 @@ def tabulate(*, split_json: Path, predictions: Sequence[Path], replicates: int, 
 def _read(sides: Sequence[Path]) -> tuple[pl.DataFrame, dict[str, Any]]:
     """What a model predicted, and what its files tell: `folds` by side as that of each."""
     told: list[dict[str, Any]] = [dict(files.read_parquet_metadata(path)) for path in sides]
-    folds = {side: list[dict[str, Any]]() for side in SIDES}
-    folds |= {each["side"]: json.loads(each["folds"]) for each in told}
-    of_both = {"episodes_sha256": [each["episodes_sha256"] for each in told]}
-    return pl.concat(files.read_parquet(path) for path in sides), told[0] | folds | of_both
+    folds = {each.pop("side"): json.loads(each.pop("folds")) for each in told}
+    if sorted(folds) != sorted(SIDES) or any(each != told[0] for each in told):
+        raise FormatError(
+            f"{', '.join(map(str, sides))} are not the two sides of one model: run the workflow "
+            "again"
+        )
+    return pl.concat(files.read_parquet(path) for path in sides), told[0] | folds
 
 
 def _rows(

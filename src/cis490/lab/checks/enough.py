@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cis490.channels import PHASES
 from cis490.evaluation.metrics import K
-from cis490.lab.checks.finding import Finding, State, counted, names, unknown
+from cis490.lab.checks.finding import Finding, State, names, unknown
 from cis490.lab.corpus import Corpus
 from cis490.lab.schedule import CONTROL
+from cis490.words import count
 
 # Of all windows, each phase: a rarer one has too few to learn from or to judge by.
 PHASE_SHARE: Final = 0.03
@@ -75,18 +76,18 @@ def profiles(corpus: Corpus) -> Finding:
         f"{PROFILE_SAMPLES} samples, {CONTROL_SHARE:.0%} controls, no profile over "
         f"{OF_ONE_PROFILE:.0%} of a host's infected episodes"
     )
-    count = Counter((episode.host_id, episode.profile) for episode in corpus.episodes)
-    hosts = sorted({host for host, _ in count})
-    profiles = sorted({profile for _, profile in count} - {CONTROL})
+    there = Counter((episode.host_id, episode.profile) for episode in corpus.episodes)
+    hosts = sorted({host for host, _ in there})
+    profiles = sorted({profile for _, profile in there} - {CONTROL})
     wrong = []
     if len(hosts) < HOSTS:
-        wrong.append(f"{counted(len(hosts), 'host')}")
+        wrong.append(f"{count(len(hosts), 'host')}")
     if not profiles:
         wrong.append("no profile but none")
     for profile in profiles:
         mine = [episode for episode in corpus.episodes if episode.profile == profile]
         few = [
-            counted(n, what)
+            count(n, what)
             for n, least, what in (
                 (len(mine), PROFILE_EPISODES, "episode"),
                 (len({episode.sample_name for episode in mine}), PROFILE_SAMPLES, "sample"),
@@ -96,28 +97,28 @@ def profiles(corpus: Corpus) -> Finding:
         ]
         if few:
             wrong.append(f"{profile} ({', '.join(few)})")
-    controls = sum(count[host, CONTROL] for host in hosts)
+    controls = sum(there[host, CONTROL] for host in hosts)
     if controls < CONTROL_SHARE * len(corpus.episodes):
-        wrong.append(counted(controls, "control"))
+        wrong.append(count(controls, "control"))
     for host in hosts:
-        infected = sum(count[host, profile] for profile in profiles)
+        infected = sum(there[host, profile] for profile in profiles)
         for profile in profiles:
-            if count[host, profile] > max(OF_ONE_PROFILE * infected, 1):
-                wrong.append(f"{host}: {count[host, profile]} of {infected} are {profile}")
-    without = [host for host in hosts if not count[host, CONTROL]]
+            if there[host, profile] > max(OF_ONE_PROFILE * infected, 1):
+                wrong.append(f"{host}: {there[host, profile]} of {infected} are {profile}")
+    without = [host for host in hosts if not there[host, CONTROL]]
     state: State = "fault" if wrong else "warning" if without else "ok"
     note = f"; no control on {names(without)}" if without else ""
     columns = [*profiles, CONTROL]
     rows = [
-        (name, *(sum(count[host, profile] for host in group) for profile in columns))
+        (name, *(sum(there[host, profile] for host in group) for profile in columns))
         for name, group in [*((host, [host]) for host in hosts), ("all", hosts)]
     ]
     return Finding(
         "profiles",
         state,
-        (names(wrong) if wrong else f"{len(profiles)} on {counted(len(hosts), 'host')}") + note,
+        (names(wrong) if wrong else f"{len(profiles)} on {count(len(hosts), 'host')}") + note,
         limit,
-        {"n_episodes": {host: {p: count[host, p] for p in columns} for host in hosts}},
+        {"n_episodes": {host: {p: there[host, p] for p in columns} for host in hosts}},
         ("host", *columns, "all"),
         tuple((*row, sum(n for n in row[1:] if isinstance(n, int))) for row in rows),
     )

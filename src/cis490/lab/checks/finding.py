@@ -43,8 +43,3 @@ def names(names: Sequence[str]) -> str:
     """The first few of them, and how many more."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def counted(n: int, what: str) -> str:
-    """`1 host`, `1,200 pairs`."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

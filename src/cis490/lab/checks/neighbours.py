@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cis490.evaluation.bootstrap import SEED
-from cis490.lab.checks.finding import Finding, counted
+from cis490.lab.checks.finding import Finding
 from cis490.lab.corpus import Corpus, Facts
+from cis490.words import count
 
 # Two neighbours begin, or are infected, together if it is within this share of a record.
 TOGETHER: Final = 0.1
@@ -43,7 +44,7 @@ def neighbours(corpus: Corpus) -> Finding:
     episodes = sorted(corpus.episodes, key=lambda e: (e.started_ns, e.episode_id))
     pairs = _overlapping(episodes)
     if len(pairs) < FEWEST_PAIRS:
-        what = f"{counted(len(pairs), 'pair')} of episodes overlap: too few to be in step"
+        what = f"{count(len(pairs), 'pair')} of episodes overlap: too few to be in step"
         return Finding("neighbours", "ok", what, limit, {"n_pairs": len(pairs)})
     first = episodes[0].started_ns
     start_s = np.array([(episode.started_ns - first) / 1e9 for episode in episodes])
@@ -52,7 +53,7 @@ def neighbours(corpus: Corpus) -> Finding:
     share = float((np.abs(start_s[one] - start_s[other]) < near_s).mean())
     figures: dict[str, Any] = {"n_pairs": len(pairs), "share_beginning_together": share}
     bad = ["starts"] if share > TOGETHER_SHARE else []
-    what = f"{share:.0%} of {counted(len(pairs), 'pair')} begin together, {TOGETHER:.0%} by chance"
+    what = f"{share:.0%} of {count(len(pairs), 'pair')} begin together, {TOGETHER:.0%} by chance"
     onset_s = np.array([np.nan if e.onset_s is None else e.onset_s for e in episodes])
     both = ~np.isnan(onset_s[one]) & ~np.isnan(onset_s[other])
     if both.sum() >= FEWEST_PAIRS:
@@ -64,7 +65,7 @@ def neighbours(corpus: Corpus) -> Finding:
         if infected - chance > IN_STEP_MORE and p <= IN_STEP_P:
             bad.append("onsets")
         what += (
-            f"; {infected:.0%} of {counted(int(both.sum()), 'pair')} are infected together, "
+            f"; {infected:.0%} of {count(int(both.sum()), 'pair')} are infected together, "
             f"{chance:.0%} by chance (p {p:.2f})"
         )
     what = (f"{' and '.join(bad)} in step: " if bad else "") + what
