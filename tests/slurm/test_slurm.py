@@ -114,6 +114,19 @@ def test_logs_are_where_the_guide_says(story, outcomes):
         assert place in GUIDE
 
 
+def test_the_view_follows_jobs_of_the_cluster(story):
+    workflow = story.workflow
+    some = ("--until", "summarise", "curves")
+    outcome = workflow.run("--logger", "cis490", "--forcerun", "summarise", "curves", *some)
+    assert outcome.code == 0, outcome.text
+    assert sorted(job.rule for job in outcome.jobs) == ["curves", "summarise"]
+    for job in outcome.jobs:  # each with its time, which only its own end tells
+        assert re.search(rf"/2 {job.rule}\b.*: [0-9.]+ s", outcome.text), outcome.text
+    command = [sys.executable, "-m", "cis490", "status", str(workflow.folder / "results")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "2 of 2 jobs done" in told
+
+
 @pytest.mark.usefixtures("slurm")
 def test_ctrl_c_cancels_the_jobs_in_the_queue(tmp_path):
     (tmp_path / "Snakefile").write_text('rule slow:\n    output: "slow"\n    shell: "sleep 600"\n')
