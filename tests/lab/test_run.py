@@ -196,7 +196,7 @@ def test_progress_tells_how_far_how_fast_and_how_long(store, caplog):
     logger.handlers[:] = []
     store.run(live=True)
     assert "6/6 episodes" in caplog.text
-    assert "an hour, 0 s left" in caplog.text
+    assert "an hour, under a minute left" in caplog.text
 
 
 def test_episodes_in_the_store_are_not_recorded_again(tmp_path):
