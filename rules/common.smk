@@ -37,6 +37,7 @@ from cis490.hardware import may_use_gpu
 from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
+from cis490.transfer import SIDES
 
 
 def look_again_once():
@@ -163,8 +164,6 @@ TRANSFERRED = [
     for mode in (config["modes"] if learner == "gbt" else config["modes"][:1])
     if names
 ]
-
-SIDES = ["in_host", "cross_host"]
 
 # What a cluster gives a job of each kind: MB, and MB for each MB of its input; minutes, and minutes
 # for each MB (docs/cluster.md). Runs on one machine take no notice of either. Of the memory half a GB

@@ -19,6 +19,7 @@ from cis490.config import resolve, splits
 from cis490.episodes.plan import read_store
 from cis490.errors import Cis490Error
 from cis490.robustness.conditions import conditions
+from cis490.transfer import SIDES
 
 # Every file that a stage writes and that is of a batch, a split or a model. Where the first folder
 # is the name of a stage that settings can leave out, its files are referred to only with it.
@@ -79,7 +80,7 @@ _WILDCARDS: Final = {
     "model": f"(?:{'|'.join(_DETECTORS + _COMPANY)})_(?:{'|'.join(MODES)})",
     "detector": f"(?:{'|'.join(_DETECTORS)})_(?:{'|'.join(MODES)})",
     "company": f"(?:{'|'.join(_COMPANY)})_(?:{'|'.join(MODES)})",
-    "side": "in_host|cross_host",
+    "side": "|".join(SIDES),
     "learner": f"(?:gbt|network)_(?:{'|'.join(MODES)})",
     "table": "episodes|labels|proc|qmp|guest|netflow|exec",
     "evaluated": "metrics|pairwise|detection|alarms|calibration|reliability",

@@ -376,5 +376,5 @@ def _summary(plans: Sequence[EpisodePlan], parallel: int) -> list[str]:
         f"phases: {shares} of the recorded time",
         f"benign jobs start or stop within the record of {len(changing)} of {len(plans)} episodes, "
         f"{in_controls} of {len(controls)} controls",
-        f"some {about(3600 * hours)} with {parallel} at once, {len(plans) / hours:.0f} an hour",
+        f"{about(3600 * hours)} or so with {parallel} at once, {len(plans) / hours:.0f} an hour",
     ]

@@ -82,7 +82,8 @@ def _probes(results: Results) -> Section:
     header = ["question", "detector", "part", "figure", "value", "by chance", "p", "episodes"]
     blocks: list[Block] = [
         "Each asks for something that a sound detector does not have. **By chance**: its mean and "
-        "the middle 95% of its draws. Definitions: docs/statistics.md.",
+        "the middle 95% of its draws; of gbt on exchanged labels the interval of its mean. "
+        "Definitions: docs/statistics.md.",
         Table(header, rows, align="llll"),
         f"Artefacts of training that changed with the test rows: {listing(told['changed'])}. "
         f"Something was learned from exchanged labels: {_yes(told['leak'])}.",

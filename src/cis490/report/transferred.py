@@ -21,13 +21,13 @@ from cis490.report.style import (
 )
 from cis490.report.svg import Picture
 from cis490.report.text import FEW_HOSTS, NOTHING, interval, listing, signed
+from cis490.transfer import SIDES
 from cis490.words import count
 
 CHAPTER: Final = "How the detectors compare"
 HEADING: Final = "Machines that it knows, and machines never seen"
 _SCOPE: Final = "transfer"
 _ALL: Final = "all"
-_SIDES: Final = ("in_host", "cross_host")
 _TOP: Final = 40
 _COLUMN: Final = 62
 _APART: Final = 0.17  # of a row: how far the sides' marks lie from its middle
@@ -60,9 +60,9 @@ def moved(results: Results) -> list[Moved]:
     for detector in detectors:
         for host in hosts:
             known, unknown = (
-                results.figure(detector, "macro_f1", _SCOPE, host, side) for side in _SIDES
+                results.figure(detector, "macro_f1", _SCOPE, host, side) for side in SIDES
             )
-            change = results.figure(detector, "macro_f1_change", _SCOPE, host, _SIDES[1])
+            change = results.figure(detector, "macro_f1_change", _SCOPE, host, SIDES[1])
             found.append(Moved(detector, host, known, unknown, change))
     return found
 

@@ -29,18 +29,15 @@ from cis490.training.folds import (
     predict_folds,
 )
 from cis490.training.summary import best_by_val
+from cis490.transfer import IN_HOST, SIDES
 
 KIND: Final = "cis490.transfer"
 VERSION: Final = 2
 
-# Whether the models that predict an episode know its host.
-IN_HOST: Final = "in_host"
-CROSS_HOST: Final = "cross_host"
-
 TRANSFER_SCHEMA: Final = pl.Schema(
     {
         **OUT_OF_FOLD_SCHEMA,
-        "side": pl.Enum([IN_HOST, CROSS_HOST]),
+        "side": pl.Enum(SIDES),
         "host_id": pl.String(),
         "profile": pl.String(),
     }
@@ -71,7 +68,7 @@ def transfer(
 
     Args:
         mode: a name in `channels.MODES`.
-        side: `IN_HOST` or `CROSS_HOST`.
+        side: one of `SIDES`.
         model_files: model.json of the candidates, of which the best by val is taken (a tie goes to
             the first name); those that failed are passed over.
         schema_file: schema.json.

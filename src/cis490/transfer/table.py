@@ -18,11 +18,11 @@ from cis490.evaluation.breakdowns import Cell, Replicated, Scored, replicate
 from cis490.evaluation.tables import Entrant, Provenance, change_row, metric_rows, metrics_frame
 from cis490.files import read_json, to_json
 from cis490.logs import logger
+from cis490.transfer import SIDES
 
 SCOPE: Final = "transfer"
 ALL_HOSTS: Final = "all"
 CHANGE: Final = "macro_f1_change"
-SIDES: Final = ("in_host", "cross_host")  # as `predict` names them; without it, no torch is needed
 
 _WINDOW: Final = ["episode_id", "window"]
 
