@@ -26,6 +26,7 @@ StrPath = str | Path
 
 _SHOWN: Final = 5  # places that a warning names
 _NAMES: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_NUMBERLESS: Final = frozenset({str, int, bool, type(None)})  # what can never be such a number
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def to_compact_json(value: Any, *, name: str = "JSON") -> str:
     """As `to_json`, in one line without spaces, for hashes and for lines of a file."""
     text = msgspec.json.encode(value, enc_hook=_plain, order="sorted")
     # A lost number is a null, so most values need no search, which takes longer than the encoding.
-    if b"null" in text:
+    if b"null" in text and _may_lose(value):
         plain = msgspec.to_builtins(value, enc_hook=_plain, order="sorted")
         _report(list(_not_finite(plain)), name)
     return text.decode()
@@ -224,6 +225,21 @@ def _report(lost: Sequence[tuple[str, str]], name: str) -> None:
         shown = "; ".join(f"{place}: {number}" for place, number in lost[:_SHOWN])
         more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
         logger.warning("%s: %s%s written as null", name, shown, more)
+
+
+def _may_lose(value: Any) -> bool:
+    """Whether a number that is not finite is there, or what might turn out to be one."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        kind = type(each)
+        if kind is dict:
+            waiting += [inner for inner in each.values() if type(inner) not in _NUMBERLESS]
+        elif kind is list or kind is tuple:
+            waiting += [inner for inner in each if type(inner) not in _NUMBERLESS]
+        elif kind not in _NUMBERLESS and (kind is not float or not math.isfinite(each)):
+            return True
+    return False
 
 
 def _not_finite(value: Any, *place: str) -> Iterator[tuple[str, str]]:

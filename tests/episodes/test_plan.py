@@ -54,6 +54,75 @@ def test_planning_again_touches_no_file(fleet, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "plan").rglob("*.json")} == before
 
 
+def never(*_):
+    raise AssertionError("the store was planned anew")
+
+
+def test_a_store_as_the_last_run_left_it_is_not_planned_anew(fleet, tmp_path, monkeypatch):
+    planned = run(fleet, tmp_path / "plan")
+    monkeypatch.setattr("cis490.episodes.plan._planned", never)
+    assert run(fleet, tmp_path / "plan") == planned
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides"),
+    [
+        (lambda store, _: store.put("alder", "alder5", b"new"), {}),
+        (lambda store, _: os.utime(store.folder / "birch/birch0.tar.zst", ns=(1, 1)), {}),
+        (lambda store, _: (store.folder / "birch/birch0.tar.zst").unlink(), {}),
+        (lambda store, _: (store.folder / "birch/stray.tar.zst").touch(), {}),
+        (lambda _, folder: (folder / "batches/alder-00001.json").unlink(), {}),
+        (lambda _, folder: (folder / "index.json").unlink(), {}),
+        (lambda _, folder: (folder / "batches.json").write_text("{"), {}),
+        (lambda _, folder: (folder / "state").unlink(), {}),
+        (lambda *_: None, {"batch": {"episodes": 3}}),
+        (lambda *_: None, {"split": {"train_hosts": ["birch"], "test_hosts": ["alder"]}}),
+    ],
+)
+def test_whatever_a_plan_is_made_of_has_the_store_planned_anew(
+    fleet, tmp_path, monkeypatch, change, overrides
+):
+    run(fleet, tmp_path / "plan")
+    change(fleet, tmp_path / "plan")
+    with monkeypatch.context() as patch:
+        patch.setattr("cis490.episodes.plan._planned", never)
+        with pytest.raises(AssertionError, match="planned anew"):
+            run(fleet, tmp_path / "plan", **overrides)
+    again = run(fleet, tmp_path / "plan", **overrides)
+    assert again == run(fleet, tmp_path / "anew", **overrides)
+    assert manifests(tmp_path / "plan").items() >= manifests(tmp_path / "anew").items()
+
+
+def test_another_pin_has_the_store_planned_anew(fleet, tmp_path):
+    pin = tmp_path / "pin.parquet"
+    for pinned in (["alder0", "birch0"], ["alder0", "alder1", "birch0"]):
+        records = [json.loads(line) for line in (fleet.folder / "index.jsonl").open()]
+        some = [record for record in records if record["episode_id"] in pinned]
+        pl.DataFrame(some).select("episode_id", "sha256").write_parquet(pin)
+        run(fleet, tmp_path / "plan", store_pin=str(pin))
+        manifest = read_json(tmp_path / "plan/batches/alder-00000.json")
+        planned = [entry["episode_id"] for entry in manifest["episodes"]]
+        assert planned == [name for name in pinned if name.startswith("alder")]
+
+
+def test_a_plan_that_was_cut_short_is_not_taken_for_whole(fleet, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    run(fleet, tmp_path / "plan")
+    whole = fleet.folder / "index.jsonl"
+    before = whole.read_bytes()
+    whole.write_bytes(before + before.splitlines(keepends=True)[-1].replace(b"birch4", b"birch5"))
+    with monkeypatch.context() as patch:
+        patch.setattr("cis490.files.write_if_changed", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(fleet, tmp_path / "plan")
+    whole.write_bytes(before)  # as the plan's state was before it was begun anew
+    monkeypatch.setattr("cis490.episodes.plan._planned", never)
+    with pytest.raises(AssertionError, match="planned anew"):
+        run(fleet, tmp_path / "plan")
+
+
 def test_new_episodes_fill_the_open_batch_and_start_the_next(fleet, tmp_path):
     run(fleet, tmp_path / "plan")
     before = manifests(tmp_path / "plan")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cis490 import files
 from cis490.episodes import SUFFIX, strict
@@ -25,12 +25,13 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIELDS = frozenset(
     "schema_version episode_id host_id path sha256 size_bytes received_wall_ns".split()
 )
+# A path in normal form that stays in the store: nearly all are, and need no closer look.
+_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 # Records are flat, so a whole one in a torn line has no brace between its own two.
 _FLAT_OBJECT = re.compile(rb"\{[^{}]*\}")
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One complete record of the index.
 
     Attributes:
@@ -48,16 +49,21 @@ class Record:
         """Whether all fields of a record are there; a piece of one never replaces a whole one."""
         return self.content.keys() >= _FIELDS
 
+    @property
+    def place(self) -> str:
+        """Its path in normal form, "." if it has none."""
+        path = self.text("path") or "."
+        return path if _PLAIN_PATH.fullmatch(path) else posixpath.normpath(path)
+
     def text(self, key: str) -> str | None:
         """The value of `key` if it is text that UTF-8 can hold, else None."""
         value = self.content.get(key)
-        return value if isinstance(value, str) and strict.is_unicode(value) else None
+        return value if type(value) is str and strict.is_unicode(value) else None
 
     def integer(self, key: str) -> int | None:
         """The value of `key` if it is an integer within int64, else None."""
         value = self.content.get(key)
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        return value if is_int and value in strict.INT64 else None
+        return value if type(value) is int and value in strict.INT64 else None
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def read_index(store: StrPath) -> Index:
                 if received is not None:
                     content_of = each.text("episode_id"), each.text("sha256")
                     index.first[content_of] = min(received, index.first.get(content_of, received))
-        index.paths.add(posixpath.normpath(record.text("path") or "."))
+        index.paths.add(record.place)
     if not slots:
         raise StoreError(f"store {store}: empty: index.jsonl holds no record of an episode")
     index.records = list(slots.values())
@@ -290,6 +296,8 @@ def _problem(content: dict[str, Any]) -> str | None:
         if key != "path" and not _ID.fullmatch(value):
             return f"{key} {value[:80]!r} does not match [A-Za-z0-9][A-Za-z0-9._-]{{0,63}}"
     path = content["path"]
+    if _PLAIN_PATH.fullmatch(path):
+        return None
     if (
         not strict.is_unicode(path)
         or "\0" in path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +17,10 @@ def loads(text: bytes) -> Any:
         UnicodeDecodeError: it is not UTF-8.
         ValueError: it is not JSON, or nested too deeply.
     """
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    try:
         return msgspec.json.decode(text)  # ten times as fast; what it takes, json takes alike
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
     try:
         return json.loads(text.decode(), parse_constant=_refuse)
     except RecursionError:
@@ -28,6 +29,8 @@ def loads(text: bytes) -> Any:
 
 def is_unicode(value: str) -> bool:
     r"""Whether UTF-8 can hold a text: not a lone surrogate, which JSON may spell `\udc00`."""
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
