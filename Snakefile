@@ -30,6 +30,9 @@ rule all:
         # Everything that a stage leaves, so that what was removed by hand is made again.
         expand("results/features/{batch}.parquet", batch=BATCHES),
         expand("results/tensors/{batch}.safetensors", batch=BATCHES),
+        expand(
+            "results/windows/{split}/{reach}.json", split=SPLITS, reach=["fit", "all"]
+        ),
         expand("results/splits/{split}.parquet", split=SPLITS),
         expand(
             "results/models/{split}/{model}/weights.safetensors",
@@ -77,6 +80,10 @@ rule data:
     input:
         expand("results/features/{batch}.parquet", batch=BATCHES),
         expand("results/tensors/{batch}.safetensors", batch=BATCHES),
+
+
+if workflow.is_main_process:
+    keep(CODE_CACHE)
 
 
 onsuccess:

@@ -119,7 +119,8 @@ def bars(figures: Figures) -> list[Bar]:
         what = f"shard bytes into memory, {mode}"
         of_fleet(what, "≥ 1 GB/s", f"{rate:.2f} GB/s", rate >= 1)
     idle, arrive = largest["idle_s"], largest["arrive_s"]
-    of_fleet("`snakemake` with nothing to do", "≤ 4 s", _s(idle), idle <= BARS["idle"])
+    floor = f"{_s(idle)}, {idle / largest['floor_s']:.1f} × an empty Snakefile"
+    of_fleet("`snakemake` with nothing to do", "≤ 4 s", floor, idle <= BARS["idle"])
     jobs, hosts, n = largest["dry_jobs"], largest["hosts"], largest["arrive"]
     ingests, windows = jobs.get("ingest", 0), jobs.get("windows", 0)
     of_fleet(
@@ -356,12 +357,13 @@ def _sizes(figures: Figures, picture: str) -> list[str]:
         f"{sizes[-1]['hosts']} hosts, 2% degraded, 1% rejected, 1% errored.",
         "",
         "| episodes | batches | from nothing | episodes/s | CPU ms an episode, all in | "
-        "nothing to do | `-n` after +100 | run of +100 | jobs of it |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "nothing to do | an empty Snakefile | `-n` after +100 | run of +100 | jobs of it |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {s['episodes']:,} | {s['batches']} | {_s(s['data_s'])} | "
             f"{s['episodes'] / s['data_s']:.0f} | {s['data_cpu_s'] / s['episodes'] * 1e3:.2f} | "
-            f"{_s(s['idle_s'])} | {_s(s['dry_s'])} | {_s(s['arrive_s'])} | {_jobs(s)} |"
+            f"{_s(s['idle_s'])} | {_s(s['floor_s'])} | "
+            f"{_s(s['dry_s'])} | {_s(s['arrive_s'])} | {_jobs(s)} |"
             for s in sizes
         ),
         "",

@@ -57,7 +57,11 @@ def measure(n: int, work: Path, *, one_core: bool, say: Callable[[str], None]) -
         shutil.rmtree(alone)
 
     say(f"{n:,} episodes: splits, peaks of single jobs, loading")
-    split = snakemake(folder, "results/validation.parquet", f"results/splits/{SPLIT}.parquet")
+    split = snakemake(
+        folder,
+        *("results/validation.parquet", f"results/splits/{SPLIT}.parquet"),
+        *(f"results/windows/{SPLIT}/{reach}.json" for reach in ("fit", "known", "all")),
+    )
     found |= _peaks(store, results, work)
     found["any_peak"] = max(all_data.any_peak, split.any_peak, *found["job_peak"].values())
 
@@ -130,7 +134,7 @@ def _peaks(store: Path, results: Path, work: Path) -> dict[str, Any]:
 
 
 def _idle(folder: Path) -> dict[str, Any]:
-    """Wall time of a whole `snakemake` with nothing to do.
+    """Wall time of a whole `snakemake` with nothing to do, and of one with nothing to plan.
 
     Training is not affordable here: empty files stand in for all that is not there, and
     `--touch` makes them count as made.
@@ -145,8 +149,14 @@ def _idle(folder: Path) -> dict[str, Any]:
     snakemake(folder, "--touch")
     if left := jobs(snakemake(folder, "-n").output):
         raise Failed(f"after --touch there is still something to do: {left}")
-    walls = [snakemake(folder) for _ in range(_IDLE_RUNS)]
+    empty = folder / "empty.smk"
+    empty.touch()
+    walls, floors = [], []
+    for _ in range(_IDLE_RUNS):
+        walls.append(snakemake(folder))
+        floors.append(python("-m", "snakemake", "-s", empty, "--cores", "2", folder=folder))
     return {
+        "floor_s": statistics.median(ran.wall_s for ran in floors),
         "idle_s": statistics.median(ran.wall_s for ran in walls),
         "idle_peak": max(ran.own_peak for ran in walls),
     }

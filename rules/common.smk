@@ -4,6 +4,7 @@ Needs: config.yaml beside the Snakefile, overridden by --configfile and --config
 Makes: results/plan/, in the main process only, before any job.
 """
 
+import gc
 import math
 import os
 import sys
@@ -28,7 +29,7 @@ if not INSTALLED:
 sys.dont_write_bytecode = True
 os.environ.update(PYTHONDONTWRITEBYTECODE="1", POLARS_MAX_THREADS="1")
 
-from cis490.code import LEARNING, code_hash
+from cis490.code import LEARNING, code_hash, keep, recall
 from cis490.config import require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import Cis490Error
@@ -38,6 +39,13 @@ from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
 from cis490.transfer import SIDES
+from cis490.windows.manifest import read_manifest
+
+
+# What Snakemake plans stays: to look through it for garbage, again and again, takes a seventh of
+# the time of planning a fleet.
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
 
 
 def look_again_once():
@@ -110,6 +118,7 @@ CODE = {
         *("channels.py", "compiled.py", "schema.py"),
         *("windows", "episodes/telemetry.py"),
     ],
+    "manifest": ["windows/manifest.py"],
     "fit": ["splits.py"],
     "known": ["splits.py"],
     "split": ["splits.py"],
@@ -118,9 +127,12 @@ CODE = {
     "out_of_fold": LEARNING,
     "predict": LEARNING,
     "summarise": LEARNING,
-    "evaluate": ["channels.py", "seeds.py", "evaluation", "models/weights.py"],
-    "detection": ["channels.py", "seeds.py", "evaluation"],
-    "calibration": ["channels.py", "seeds.py", "evaluation"],
+    "evaluate": [
+        *("channels.py", "seeds.py", "evaluation", "models/weights.py"),
+        "windows/manifest.py",
+    ],
+    "detection": ["channels.py", "seeds.py", "evaluation", "windows/manifest.py"],
+    "calibration": ["channels.py", "seeds.py", "evaluation", "windows/manifest.py"],
     "probes": [*LEARNING, "episodes/jobs.py", "evaluation", "probes", "splits.py"],
     "perturb": [
         *("channels.py", "compiled.py", "schema.py", "seeds.py", "models/weights.py"),
@@ -197,6 +209,10 @@ if config["robustness"]["run"]:
     STAGES["robustness_picture"] = "results/report/pictures/{split}/robustness.svg"
 
 
+# Whose windows a manifest names: what a training reads, with what was known by `as_of`, or all.
+REACH = {"fit": ["train"], "known": ["train", "test"], "all": ["train", "test"]}
+
+
 wildcard_constraints:
     batch=r"[A-Za-z0-9][A-Za-z0-9._-]*-\d+(?:\+\d+)?",
     split=r"[A-Za-z0-9][A-Za-z0-9_-]*",
@@ -204,6 +220,12 @@ wildcard_constraints:
     mode="|".join(config["modes"]),
     learner="gbt|network",
     side="|".join(SIDES),
+    reach="|".join(REACH),
+
+
+# Each start of Snakemake, and each job on a cluster, would wait for all code to be compiled.
+CODE_CACHE = "results/cache/code.json"
+recall(CODE_CACHE)
 
 
 def code_of(rule):
@@ -220,6 +242,16 @@ def of_batches(pattern, *parts, known=False):
     return lambda wildcards: expand(
         pattern, batch=batches_of(SPLITS[wildcards.split], BATCHES, parts, known=known)
     )
+
+
+def windows_of(pattern):
+    """Input function: `pattern` for each batch that the wildcard `reach` of a split asks for."""
+
+    def files(wildcards):
+        reach = wildcards.reach
+        return of_batches(pattern, *REACH[reach], known=reach == "known")(wildcards)
+
+    return files
 
 
 def extras(name, path):
@@ -253,7 +285,9 @@ def gpus(wildcards):
 
 @cache
 def megabytes(path):
-    """Size of a file; measured once a run, for many jobs read the same ones."""
+    """Size of a file, or of all that a manifest names; once a run, for many jobs read the same."""
+    if "/windows/" in path:
+        return read_manifest(path).n_bytes / 2**20
     return os.path.getsize(path) / 2**20
 
 

@@ -1,6 +1,6 @@
 """Evaluation: metrics with intervals for all models of a split at once, and the report.
 
-Needs: results/predictions, results/splits, results/features, results/models, results/validation.parquet;
+Needs: results/predictions, results/splits, results/windows, results/models, results/validation.parquet;
 what results/probes and results/robustness hold, unless settings leave these stages out.
 Makes: results/eval, results/report.
 """
@@ -11,7 +11,7 @@ rule evaluate:
     input:
         split="results/splits/{split}.parquet",
         split_json="results/splits/{split}.json",
-        features=of_batches("results/features/{batch}.parquet", "train", "test"),
+        windows="results/windows/{split}/all.json",
         models=expand("results/models/{{split}}/{model}/model.json", model=MODELS),
         predictions=expand(
             "results/predictions/{{split}}/{model}.parquet", model=MODELS
@@ -43,7 +43,7 @@ rule detection:
     input:
         split="results/splits/{split}.parquet",
         split_json="results/splits/{split}.json",
-        features=of_batches("results/features/{batch}.parquet", "train", "test"),
+        windows="results/windows/{split}/all.json",
         episodes=of_batches(
             "results/telemetry/{batch}/episodes.parquet", "train", "test"
         ),
@@ -80,7 +80,7 @@ rule calibration:
     input:
         split="results/splits/{split}.parquet",
         split_json="results/splits/{split}.json",
-        features=of_batches("results/features/{batch}.parquet", "train", "test"),
+        windows="results/windows/{split}/all.json",
         models=expand("results/models/{{split}}/{model}/model.json", model=MODELS),
         predictions=expand(
             "results/predictions/{{split}}/{model}.parquet", model=MODELS

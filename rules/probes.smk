@@ -1,6 +1,6 @@
 """Probes: what could embarrass the detectors of a split, and what the guest's word is worth.
 
-Needs: results/models, results/predictions, results/splits, results/features, results/tensors,
+Needs: results/models, results/predictions, results/splits, results/windows,
 results/telemetry, results/verdicts, results/schema.json.
 Makes: results/probes, unless the setting `probes` is false.
 """
@@ -13,8 +13,8 @@ rule probes:
         split="results/splits/{split}.parquet",
         split_json="results/splits/{split}.json",
         verdicts=of_batches("results/verdicts/{batch}.parquet", "train"),
-        features=of_batches("results/features/{batch}.parquet", "train", "test"),
-        tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+        windows="results/windows/{split}/all.json",
+        learned="results/windows/{split}/fit.json",
         episodes=of_batches(
             "results/telemetry/{batch}/episodes.parquet", "train", "test"
         ),

@@ -1,6 +1,7 @@
 """Training: each architecture in each mode on each split, and its predictions.
 
-Needs: results/splits, results/features, results/tensors, results/schema.json.
+Needs: results/splits, results/windows (what to read of results/features and results/tensors),
+results/schema.json.
 Makes: results/models, results/oof, results/predictions; results/tuning if `tune` asks for it; results/cache,
 which may be removed at any time.
 """
@@ -11,8 +12,7 @@ rule tune:
     input:
         schema="results/schema.json",
         fit="results/splits/fit/{split}.parquet",
-        features=of_batches("results/features/{batch}.parquet", "train"),
-        tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+        windows="results/windows/{split}/fit.json",
     output:
         tuning="results/tuning/{split}/{architecture}_{mode}.json",
     log:
@@ -40,8 +40,7 @@ rule train:
     input:
         schema="results/schema.json",
         fit="results/splits/fit/{split}.parquet",
-        features=of_batches("results/features/{batch}.parquet", "train"),
-        tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+        windows="results/windows/{split}/fit.json",
         tuning=tuning,
     output:
         **extras("tensorboard", "results/tensorboard/{split}/{architecture}_{mode}"),
@@ -77,8 +76,7 @@ rule out_of_fold:
         fit="results/splits/fit/{split}.parquet",
         model="results/models/{split}/{architecture}_{mode}/model.json",
         rivals=rivals,
-        features=of_batches("results/features/{batch}.parquet", "train"),
-        tensors=of_batches("results/tensors/{batch}.safetensors", "train"),
+        windows="results/windows/{split}/fit.json",
     output:
         predictions="results/oof/{split}/{architecture}_{mode}.parquet",
     log:
@@ -125,8 +123,7 @@ rule predict:
         weights="results/models/{split}/{architecture}_{mode}/weights.safetensors",
         schema="results/schema.json",
         split="results/splits/{split}.parquet",
-        features=of_batches("results/features/{batch}.parquet", "train", "test"),
-        tensors=of_batches("results/tensors/{batch}.safetensors", "train", "test"),
+        windows="results/windows/{split}/all.json",
     output:
         predictions="results/predictions/{split}/{architecture}_{mode}.parquet",
         latency="results/predictions/{split}/{architecture}_{mode}_latency.json",

@@ -1,6 +1,6 @@
 """Transfer: what a detector loses on a machine it has never seen, for each host in turn.
 
-Needs: results/models, results/splits, results/features, results/tensors, results/schema.json.
+Needs: results/models, results/splits, results/windows, results/schema.json.
 Makes: results/transfer, unless the setting `transfer.run` is false.
 """
 
@@ -16,12 +16,7 @@ rule transfer:
         ),
         schema="results/schema.json",
         known="results/splits/known/{split}.parquet",
-        features=of_batches(
-            "results/features/{batch}.parquet", "train", "test", known=True
-        ),
-        tensors=of_batches(
-            "results/tensors/{batch}.safetensors", "train", "test", known=True
-        ),
+        windows="results/windows/{split}/known.json",
     output:
         predictions="results/transfer/{split}/{side}/{learner}_{mode}.parquet",
     log:

@@ -1,7 +1,8 @@
 """Windows: from telemetry to summary features and tensors on a regular grid.
 
 Needs: results/telemetry.
-Makes: results/schema.json, results/features, results/tensors.
+Makes: results/schema.json, results/features, results/tensors; results/windows, which names what the
+jobs of a split read of them.
 """
 
 
@@ -45,3 +46,27 @@ rule windows:
         code=code_of("windows"),
     script:
         "../workflow/scripts/windows.py"
+
+
+rule manifest:
+    """Which features and tensors a split's jobs read, and of what size and time each is.
+
+    Each model reads all of them; were they input of each, a run would plan little else.
+    """
+    input:
+        features=windows_of("results/features/{batch}.parquet"),
+        tensors=windows_of("results/tensors/{batch}.safetensors"),
+    output:
+        manifest="results/windows/{split}/{reach}.json",
+    log:
+        "results/logs/manifest/{split}/{reach}.log",
+    benchmark:
+        "results/benchmarks/manifest/{split}/{reach}.tsv"
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        **needs("step"),
+    params:
+        code=code_of("manifest"),
+    script:
+        "../workflow/scripts/manifest.py"

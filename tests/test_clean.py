@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 # Of no batch, split or model: made anew by each run, so never a leftover.
 ONE_OF_EACH = {
+    "cache/code.json",
     *("schema.json", "validation.parquet", "validation.md"),
     *("report/comparison_v2.md", "report/index.html", "report/production_summary.json"),
     *(f"report/pictures/{name}.svg" for name in STORE_PICTURES),
@@ -30,6 +31,7 @@ SAMPLES = {
     "model": "gru_oracle",
     "learner": "network",
     "side": "in_host",
+    "reach": "fit",
     "table": "proc",
     "condition": "loss_0.5",
     "extra": "profile",
@@ -75,6 +77,7 @@ def made(template, **of):
         "learner": "gbt_realistic",
         "detector": "gbt_realistic",
         "side": "cross_host",
+        "reach": "all",
         "table": "proc",
         "evaluated": "metrics",
         "condition": "loss_0.5",

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cis490.code import LEARNING, code_hash
+from cis490.code import LEARNING, code_hash, keep, recall
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "src/cis490"
@@ -93,6 +93,55 @@ def test_of_c_too_an_edit_counts_and_a_comment_does_not(tmp_path, edit, changes)
         file.parent.mkdir()
         file.write_text(content)
     assert (code_hash([before]) != code_hash([after])) == changes
+
+
+@pytest.fixture
+def forgetful(monkeypatch):
+    """As a new process: nothing is known of any file."""
+
+    def forget():
+        monkeypatch.setattr("cis490.code._known", {})
+        monkeypatch.setattr("cis490.code._asked", {})
+        monkeypatch.setattr("cis490.code._new", set())
+
+    forget()
+    return forget
+
+
+def test_what_was_found_of_code_is_kept_for_the_next_process(tmp_path, monkeypatch, forgetful):
+    file, kept = tmp_path / "f.py", tmp_path / "cache/code.json"
+    file.write_text("x = 1\n")
+    found = code_hash([file])
+    keep(kept)
+    forgetful()
+    recall(kept)
+    monkeypatch.setattr("cis490.code._bare", lambda *_: pytest.fail("compiled again"))
+    assert code_hash([file]) == found
+    kept.unlink()
+    keep(kept)  # nothing is new
+    assert not kept.exists()
+
+
+def test_what_is_kept_of_code_is_of_its_content_alone(tmp_path, forgetful):
+    file, kept = tmp_path / "f.py", tmp_path / "code.json"
+    file.write_text("x = 1\n")
+    before = code_hash([file])
+    keep(kept)
+    forgetful()
+    recall(kept)
+    file.write_text("x = 2\n")
+    assert code_hash([file]) != before
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "{"])
+def test_a_damaged_record_of_code_is_found_anew(tmp_path, forgetful, content):
+    file, kept = tmp_path / "f.py", tmp_path / "code.json"
+    file.write_text("x = 1\n")
+    before = code_hash([file])
+    forgetful()
+    kept.write_text(content)
+    recall(kept)
+    assert code_hash([file]) == before
 
 
 def test_a_path_that_is_gone_is_an_error_not_an_unchanged_hash(tmp_path):

@@ -29,6 +29,7 @@ KNOWN: Final = """
     telemetry/{batch}/{table}.parquet
     features/{batch}.parquet
     tensors/{batch}.safetensors
+    windows/{split}/{reach}.json
     splits/fit/{split}.parquet
     splits/known/{split}.parquet
     splits/{split}.parquet
@@ -61,6 +62,7 @@ KNOWN: Final = """
     {noted}/{of_splits}/{split}.{note}
     {noted}/{of_models}/{split}/{model}.{note}
     {noted}/transfer/{split}/{side}/{learner}.{note}
+    {noted}/manifest/{split}/{reach}.{note}
     cache/training/{split}/{model}/{state}.pt
     cache/learning_rate/{key}.json
 """.split()
@@ -81,6 +83,7 @@ _WILDCARDS: Final = {
     "detector": f"(?:{'|'.join(_DETECTORS)})_(?:{'|'.join(MODES)})",
     "company": f"(?:{'|'.join(_COMPANY)})_(?:{'|'.join(MODES)})",
     "side": "|".join(SIDES),
+    "reach": "fit|known|all",
     "learner": f"(?:gbt|network)_(?:{'|'.join(MODES)})",
     "table": "episodes|labels|proc|qmp|guest|netflow|exec",
     "evaluated": "metrics|pairwise|detection|alarms|calibration|reliability",

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterable
-from functools import cache
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
+
+from cis490 import files
+from cis490.files import StrPath
 
 # Below src/cis490: what decides what a model learns, and what it says.
 LEARNING: Final = (
@@ -47,7 +51,7 @@ def code_hash(paths: Iterable[Path]) -> str:
         if not path.exists():
             raise FileNotFoundError(f"{path} is named as code of a rule but does not exist")
         for file in _files(path):
-            digest.update(f"{file.name}\n{_bare(file.read_bytes(), file.suffix)}\n".encode())
+            digest.update(f"{file.name}\n{_bare_hash(file.read_bytes(), file.suffix)}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -57,12 +61,45 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix in (".py", ".c"))
 
 
-@cache  # rules share files
+_known: dict[str, str] = {}  # what files mean, by what they hold
+_asked: dict[str, str] = {}  # those of them that this process asked for
+_new: set[str] = set()
+_THIS: Final = Path(__file__).read_bytes()  # another way to look at code finds something else
+
+
+def recall(path: StrPath) -> None:
+    """Take over what an earlier process found of files (`keep`), so as not to compile them again.
+
+    Nothing depends on it: what is not there, or damaged, is found anew.
+    """
+    with suppress(OSError, ValueError):
+        found = files.read_json(path)
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
+            _known.update(found)
+
+
+def keep(path: StrPath) -> None:
+    """Write what was found of the files that were asked for, if some of it is new."""
+    if _new:
+        files.write_json(path, _asked)
+        _new.clear()
+
+
+def _bare_hash(source: bytes, suffix: str) -> str:
+    """Hash of what a file means, found once for each content that it had: rules share files."""
+    of = f"{sys.version_info[:2]} {suffix} ".encode()
+    key = hashlib.sha256(_THIS + of + source).hexdigest()
+    if key not in _known:
+        _known[key] = hashlib.sha256(_bare(source, suffix).encode()).hexdigest()
+        _new.add(key)
+    _asked[key] = _known[key]
+    return _known[key]
+
+
 def _bare(source: bytes, suffix: str) -> str:
     if suffix == ".c":
         return " ".join(re.sub(r"/\*.*?\*/", " ", source.decode(), flags=re.DOTALL).split())
-    # What Python makes of it, which takes a third of the time that its syntax tree does: each start
-    # of Snakemake, and each job on a cluster, waits for this.
+    # What Python makes of it, which takes a third of the time that its syntax tree does.
     return repr(_parts(compile(source, "", "exec", dont_inherit=True, optimize=2)))
 
 

@@ -24,7 +24,7 @@ SIZE = {
             "peak_bytes": 2 * 10**9 + GIB,
         }
     },
-    **{"idle_s": 3.0, "arrive": 100, "dry_s": 3.5, "arrive_s": 15.0},
+    **{"idle_s": 3.0, "floor_s": 1.5, "arrive": 100, "dry_s": 3.5, "arrive_s": 15.0},
     "dry_jobs": {"ingest": 7, "windows": 7, "train": 12},
 }
 INTERVALS = {
@@ -89,7 +89,7 @@ def test_every_bar_of_the_issue_stands_with_its_value_and_holds():
     assert [bar.measured.split(" (")[0] for bar in found] == [
         *("1.38 ×", "10.0 ×", "6.00 ×", "2.5 s", "50.0 s", "1.00 GiB", "500 ×"),
         *("200 s", "1.00 GiB", "+1.00 GiB", "2.00 GB/s"),
-        *("3.0 s", "7 and 7", "15.0 s"),
+        *("3.0 s, 2.0 × an empty Snakefile", "7 and 7", "15.0 s"),
     ]
 
 

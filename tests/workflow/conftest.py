@@ -126,7 +126,7 @@ class Run:
     def tables(self) -> dict[str, bytes]:
         """Every result that must be the same, byte for byte, however it came about."""
         paths = sorted(path for path in self.results.rglob("*") if path.is_file())
-        timed = ("logs", "benchmarks", "plan", "cache")
+        timed = ("logs", "benchmarks", "plan", "windows", "cache")
         return {
             str(path.relative_to(self.results)): path.read_bytes()
             for path in paths

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.workflow
 # Packages whose import costs a tenth of a second or more. torch brings sympy, xgboost scikit-learn.
 DEAR = {"torch", "xgboost", "matplotlib", "scipy", "optuna", "pandas", "tensorboard", "hypothesis"}
 NEEDED = {
-    **dict.fromkeys("ingest gather schema windows fit split summarise".split(), ("",)),
+    **dict.fromkeys("ingest gather schema windows manifest fit split summarise".split(), ("",)),
     **dict.fromkeys("evaluate detection calibration report".split(), ("scipy",)),
     "curves": ("matplotlib",),
     "page": ("matplotlib scipy",),

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from cis490.windows.manifest import write_manifest
 from tests.builders import small_fleet
 from tests.conftest import ROOT
 from tests.workflow.conftest import Run
@@ -57,16 +58,18 @@ def test_every_rule_says_what_memory_and_time_it_needs(planned):
 
 def test_what_a_training_asks_for_follows_the_size_of_its_input(planned):
     batches = [f"{host}-00000" for host in ("alder", "dogwood", "birch")]
-    for path in (
-        *("schema.json", "splits/fit/host.parquet"),
-        *(f"features/{batch}.parquet" for batch in batches),
-        *(f"tensors/{batch}.safetensors" for batch in batches),
-    ):
-        (planned.results / path).parent.mkdir(parents=True, exist_ok=True)
-        (planned.results / path).touch()
+    features = [planned.results / f"features/{batch}.parquet" for batch in batches]
+    tensors = [planned.results / f"tensors/{batch}.safetensors" for batch in batches]
+    alone = [planned.results / path for path in ("schema.json", "splits/fit/host.parquet")]
+    for path in (*features, *tensors, *alone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    manifest = planned.results / "windows/host/fit.json"
+    write_manifest(features, tensors, manifest)
     target = "results/models/host/mlp_realistic/model.json"
     assert asked(planned.ok("-n", target), "train") == [(3000, 120)]
-    os.truncate(planned.results / "tensors/alder-00000.safetensors", 1024 * 2**20)
+    os.truncate(tensors[0], 1024 * 2**20)
+    write_manifest(features, tensors, manifest)
     assert asked(planned.ok("-n", target), "train") == [(3000 + 3 * 1024, 120 + 512)]
 
 

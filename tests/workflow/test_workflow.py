@@ -19,7 +19,7 @@ pytestmark = pytest.mark.workflow
 ARTEFACTS = """
     validation.parquet validation.md schema.json
     telemetry/alder-00000/proc.parquet telemetry/birch-00001/exec.parquet
-    features/alder-00000.parquet tensors/alder-00000.safetensors
+    features/alder-00000.parquet tensors/alder-00000.safetensors windows/host/fit.json
     splits/host.parquet splits/host.json
     models/host/gbt_realistic/model.json models/host/mlp_realistic/weights.safetensors
     models/host/gbt_realistic/collapse_report.json models/host/mlp_realistic/training_metadata.json
@@ -97,7 +97,7 @@ def test_train_and_val_are_predicted_out_of_fold_and_other_folds_train_no_model_
 def test_a_new_episode_of_a_test_host_trains_nothing(run):
     add_to_fleet(run.store, "birch", "bnew", "io-walk", "walker", 77)
     jobs = run.jobs()
-    once = ("ingest", "windows", "gather", "split", "report", "page")
+    once = ("ingest", "windows", "manifest", "gather", "split", "report", "page")
     scored = ("evaluate", "detection", "calibration")
     assert jobs == {**dict.fromkeys([*once, *scored], 1), "predict": 2}
     run.ok()
@@ -127,6 +127,15 @@ def test_a_changed_window_decodes_nothing_again(run):
     run.settings(window={"length_s": 5, "stride_s": 5})
     jobs = run.jobs()
     assert (jobs["ingest"], jobs["windows"], jobs["train"]) == (0, 6, 2)
+
+
+def test_a_run_that_ends_between_windows_and_trainings_trains_the_next_time(run):
+    trained = "results/models/host/gbt_realistic/model.json"
+    run.settings(window={"length_s": 5, "stride_s": 5})
+    run.ok("--until", "manifest")
+    assert run.jobs(trained) == {"train": 1}
+    run.ok(trained)
+    assert run.jobs(trained) == {}
 
 
 def test_the_device_is_no_reason_to_train_again(run):
@@ -420,8 +429,12 @@ def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_
     assert len(learned) > 6
     for host_id, name in (("alder", "anight"), ("dogwood", "dnight"), ("birch", "bnight")):
         add_to_fleet(run.store, host_id, name, "io-walk", "walker", 3000)
-    once = ("gather", "split", "predict", "evaluate", "detection", "calibration", "transferred")
-    night = {**dict.fromkeys([*once, "report", "page"], 1), "ingest": 3, "windows": 3}
+    once = ("manifest", "gather", "split", "predict", "evaluate", "detection", "calibration")
+    night = {
+        **dict.fromkeys([*once, "transferred", "report", "page"], 1),
+        "ingest": 3,
+        "windows": 3,
+    }
     assert run.jobs() == night
     run.ok()
     after = run.tables()
@@ -435,10 +448,8 @@ def test_a_nights_arrivals_after_as_of_are_predicted_and_train_nothing_until_it_
     assert "started or arrived after as_of" in (run.results / "report/index.html").read_text()
     # The night after they fill what the first night began.
     add_to_fleet(run.store, "alder", "anext", "cpu-saturate", "miner", 3100)
-    assert run.jobs() == {
-        **dict.fromkeys(("ingest", "windows", "gather", "split"), 1),
-        **{rule: n for rule, n in night.items() if rule not in ("ingest", "windows")},
-    }
+    seen = {rule: n for rule, n in night.items() if rule not in ("ingest", "windows", "manifest")}
+    assert run.jobs() == {**seen, "ingest": 1, "windows": 1}
     settings(3050)
     jobs = run.jobs()
     assert (jobs["tune"], jobs["train"], jobs["out_of_fold"], jobs["transfer"]) == (1, 1, 1, 2)
@@ -458,7 +469,7 @@ def test_transfer_probes_and_robustness_are_made_for_what_is_trained_and_stand_i
     jobs = run.jobs()
     assert jobs == {
         **dict.fromkeys(("probes", "perturb", "repredict", "robustness"), 1),
-        **dict.fromkeys(("known", "transferred", "report", "page"), 1),
+        **dict.fromkeys(("known", "manifest", "transferred", "report", "page"), 1),
         "transfer": 4,
     }
     run.ok()

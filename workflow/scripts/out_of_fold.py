@@ -6,15 +6,17 @@ with job(snakemake.log[0]):
     from pathlib import Path
 
     from cis490.training.folds import out_of_fold
+    from cis490.windows.manifest import read_manifest
 
+    windows = read_manifest(snakemake.input.windows)
     out_of_fold(
         snakemake.wildcards.architecture,
         snakemake.wildcards.mode,
         schema_file=snakemake.input.schema,
         fit_file=snakemake.input.fit,
         model_file=Path(snakemake.input.model),
-        features=snakemake.input.features,
-        tensors=snakemake.input.tensors,
+        features=windows.features,
+        tensors=windows.tensors,
         config=snakemake.config,
         code=snakemake.params.code,
         out=Path(snakemake.output.predictions),

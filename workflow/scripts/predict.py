@@ -6,13 +6,15 @@ with job(snakemake.log[0]):
     from pathlib import Path
 
     from cis490.training.predict import predict
+    from cis490.windows.manifest import read_manifest
 
+    windows = read_manifest(snakemake.input.windows)
     predict(
         model_dir=Path(snakemake.input.model).parent,
         schema_file=snakemake.input.schema,
         split_file=snakemake.input.split,
-        features=snakemake.input.features,
-        tensors=snakemake.input.tensors,
+        features=windows.features,
+        tensors=windows.tensors,
         config=snakemake.config,
         out=snakemake.output.predictions,
         latency_out=snakemake.output.latency,

@@ -6,6 +6,7 @@ with job(snakemake.log[0]):
     from pathlib import Path
 
     from cis490.probes.probe import Inputs, probe
+    from cis490.windows.manifest import read_manifest
 
     probe(
         Inputs(
@@ -13,8 +14,8 @@ with job(snakemake.log[0]):
             split_file=snakemake.input.split,
             split_json=snakemake.input.split_json,
             verdicts=snakemake.input.verdicts,
-            features=snakemake.input.features,
-            tensors=snakemake.input.tensors,
+            features=read_manifest(snakemake.input.windows).features,
+            tensors=read_manifest(snakemake.input.learned).tensors,
             episodes=snakemake.input.episodes,
             labels=snakemake.input.labels,
             execs=snakemake.input.execs,

@@ -6,7 +6,9 @@ with job(snakemake.log[0]):
     from pathlib import Path
 
     from cis490.training.train import Places, train
+    from cis490.windows.manifest import read_manifest
 
+    windows = read_manifest(snakemake.input.windows)
     model = (
         f"{snakemake.wildcards.split}/{snakemake.wildcards.architecture}_{snakemake.wildcards.mode}"
     )
@@ -15,8 +17,8 @@ with job(snakemake.log[0]):
         snakemake.wildcards.mode,
         schema_file=snakemake.input.schema,
         fit_file=snakemake.input.fit,
-        features=snakemake.input.features,
-        tensors=snakemake.input.tensors,
+        features=windows.features,
+        tensors=windows.tensors,
         config=snakemake.config,
         code=snakemake.params.code,
         out=Path(snakemake.output.model).parent,

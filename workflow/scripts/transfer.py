@@ -6,15 +6,17 @@ with job(snakemake.log[0]):
     from pathlib import Path
 
     from cis490.transfer.predict import transfer
+    from cis490.windows.manifest import read_manifest
 
+    windows = read_manifest(snakemake.input.windows)
     transfer(
         snakemake.wildcards.mode,
         snakemake.wildcards.side,
         model_files=[Path(path) for path in snakemake.input.models],
         schema_file=Path(snakemake.input.schema),
         split_file=Path(snakemake.input.known),
-        features=[Path(path) for path in snakemake.input.features],
-        tensors=[Path(path) for path in snakemake.input.tensors],
+        features=windows.features,
+        tensors=windows.tensors,
         config=snakemake.config,
         code=snakemake.params.code,
         out=Path(snakemake.output.predictions),

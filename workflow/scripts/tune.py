@@ -9,15 +9,17 @@ if __name__ == "__main__":  # the search's worker processes import this file
         from cis490.training.search import tune
         from cis490.training.train import rates_under
         from cis490.training.trial import Source
+        from cis490.windows.manifest import read_manifest
 
+        windows = read_manifest(snakemake.input.windows)
         training = snakemake.config["training"]
         source = Source(
             snakemake.wildcards.architecture,
             snakemake.wildcards.mode,
             schema_file=snakemake.input.schema,
             fit_file=snakemake.input.fit,
-            features=snakemake.input.features,
-            tensors=snakemake.input.tensors,
+            features=windows.features,
+            tensors=windows.tensors,
             rates=rates_under(Path("results")),
             rate_hours=training["rate_cache_hours"],
             code=snakemake.params.code,
