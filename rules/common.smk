@@ -41,7 +41,6 @@ from cis490.training.spaces import ROUND, SPACES
 from cis490.transfer import SIDES
 from cis490.windows.manifest import read_manifest
 
-
 # What Snakemake plans stays: to look through it for garbage, again and again, takes a seventh of
 # the time of planning a fleet.
 gc.freeze()
