@@ -13,7 +13,7 @@ from cis490.episodes import kernel
 from cis490.windows import features
 from tests.conftest import ROOT
 
-FUNCTIONS = {kernel.SOURCE: "cis490_whole_rows", features.SOURCE: "cis490_statistics"}
+FUNCTIONS = {kernel.SOURCE: "cis490_plain_rows", features.SOURCE: "cis490_statistics"}
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("cc") or shutil.which("gcc")), reason="no C compiler here"
 )
@@ -35,7 +35,7 @@ def compile_library(build):
 
 @needs_compiler
 def test_where_there_is_a_compiler_the_compiled_functions_are_used():
-    assert kernel._whole_rows is not None, "install again: pip install --no-deps -e ."
+    assert kernel._plain_rows is not None, "install again: pip install --no-deps -e ."
     assert features._statistics is not None, "install again: pip install --no-deps -e ."
 
 

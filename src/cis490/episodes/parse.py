@@ -1,7 +1,7 @@
 """JSON lines of one member to rows, strictly.
 
-The compiled decoder (kernel.py) takes members of plain whole numbers; what it does not take a fast
-one reads as a whole, and what that cannot vouch for is read again line by line, which is slow,
+The compiled decoder (kernel.py) takes members of plain numbers and texts; what it does not take a
+fast one reads as a whole, and what that cannot vouch for is read again line by line, which is slow,
 judges strictly, and can say which line is wrong and why. All three give the same rows.
 """
 
@@ -83,10 +83,13 @@ def _row_type(table: str) -> type[msgspec.Struct]:
 _ROWS: Final = {table: _row_type(table) for table in FIELDS}
 _DECODERS: Final = {table: msgspec.json.Decoder(row) for table, row in _ROWS.items()}
 
-# Tables of numbers alone, for the compiled decoder: what is kept, then what must be there too.
+# For the compiled decoder: what is kept, then what must be there too.
 _KEYS: Final = {
-    table: kernel.Keys([*COLUMNS[table], *(FIELDS[table].keys() - COLUMNS[table].keys())])
-    for table in SAMPLED
+    table: kernel.Keys(
+        [*COLUMNS[table], *(fields.keys() - COLUMNS[table].keys())],
+        texts=[name for name, kind in fields.items() if kind in (_WORD, _TEXT, _PROTO)],
+    )
+    for table, fields in FIELDS.items()
 }
 
 
@@ -101,12 +104,11 @@ def parse(table: str, content: bytes, *, limits: Limits) -> tuple[Rows | None, l
     Returns:
         The rows and no faults; or None and, of each kind of fault, the first one with its line.
     """
-    if table in _KEYS:
-        values = kernel.whole_rows(
-            content, _KEYS[table], most_rows=limits.rows, longest_line=limits.line_bytes
-        )
-        if values is not None:
-            return Rows(table, values[: len(COLUMNS[table])]), []
+    columns = kernel.plain_rows(
+        content, _KEYS[table], most_rows=limits.rows, longest_line=limits.line_bytes
+    )
+    if columns is not None:
+        return Rows(table, columns[: len(COLUMNS[table])]), []
     is_end = np.frombuffer(content, np.uint8) == ord("\n")
     n_lines = int(np.count_nonzero(is_end)) + (not content.endswith(b"\n") and bool(content))
     if n_lines > limits.rows:

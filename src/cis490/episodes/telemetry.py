@@ -77,17 +77,21 @@ _GROUP_ROWS: Final = 1 << 18
 _GROUP_BYTES: Final = 1 << 25
 
 
+Column = NDArray[np.int64] | bytes | Sequence[Any]
+
+
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one table of one episode, each value checked, in the order of `COLUMNS`.
+    """The rows of one table of one episode, each value checked, column by column.
 
     Attributes:
         table: a key of `COLUMNS`.
-        values: int64 (n_columns, n_rows) if all are whole numbers, else a tuple a row.
+        columns: in the order of `COLUMNS` of each int64 (n_rows,); or texts, each ended by a zero,
+            which none of them holds; or a sequence of n_rows values of any kind.
     """
 
     table: str
-    values: NDArray[np.int64] | list[tuple[Any, ...]]
+    columns: Sequence[Column]
 
     @classmethod
     def of(cls, table: str, rows: Iterable[Any]) -> Rows:
@@ -98,29 +102,30 @@ class Rows:
             pack = struct.Struct(f"{n_columns}q").pack  # refuses all but int64
             with suppress(struct.error):
                 packed = b"".join([pack(*row) for row in tuples])
-                return cls(table, np.frombuffer(packed, np.int64).reshape(-1, n_columns).T)
-        return cls(table, tuples)
+                return cls(table, list(np.frombuffer(packed, np.int64).reshape(-1, n_columns).T))
+        return cls(table, list(zip(*tuples, strict=True)) or [()] * len(COLUMNS[table]))
 
     def __len__(self) -> int:
-        return self.values.shape[1] if isinstance(self.values, np.ndarray) else len(self.values)
+        return len(self.columns[0])
 
     @property
     def t_wall_ns(self) -> NDArray[np.int64]:
         """(n_rows,) int64."""
-        if isinstance(self.values, np.ndarray):
-            return np.asarray(self.values[0])
-        return np.array([row[0] for row in self.values], np.int64)
+        return np.asarray(self.columns[0], np.int64)
 
     def tuples(self) -> list[tuple[Any, ...]]:
         """A tuple a row."""
-        if isinstance(self.values, np.ndarray):
-            return [tuple(row) for row in self.values.T.tolist()]
-        return self.values
+        return list(zip(*map(_listed, self.columns), strict=True))
 
-    def column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> Sequence[Any]:
         """The values of one column."""
-        i = list(COLUMNS[self.table]).index(name)
-        return [row[i] for row in self.tuples()]
+        return _listed(self.columns[list(COLUMNS[self.table]).index(name)])
+
+
+def _listed(column: Column) -> Sequence[Any]:
+    if isinstance(column, bytes):
+        return column.decode().split("\0")[:-1]
+    return column.tolist() if isinstance(column, np.ndarray) else column
 
 
 @dataclass(frozen=True)
@@ -150,21 +155,25 @@ def collect(episodes: Sequence[Episode], first: int = 0) -> dict[str, pl.DataFra
 
 def _frame(table: str, parts: Sequence[Rows]) -> pl.DataFrame:
     """The rows of some episodes under each other, as typed columns."""
-    matrices = [part.values for part in parts if isinstance(part.values, np.ndarray)]
-    if matrices and len(matrices) == len(parts):
-        return pl.DataFrame(list(map(pl.Series, COLUMNS[table], np.concatenate(matrices, axis=1))))
-    rows = [row for part in parts for row in part.tuples()]
-    values = zip(*rows, strict=True) if rows else itertools.repeat(())
-    return pl.DataFrame(list(map(_series, COLUMNS[table].items(), values)))
+    columns = [[part.columns[i] for part in parts] for i in range(len(COLUMNS[table]))]
+    return pl.DataFrame(list(map(_series, COLUMNS[table].items(), columns)))
 
 
-def _series(column: tuple[str, pl.DataType], values: Sequence[Any]) -> pl.Series:
+def _series(column: tuple[str, pl.DataType], parts: Sequence[Column]) -> pl.Series:
+    """One column of some episodes under each other."""
     name, dtype = column
-    if dtype == pl.String():  # protocols may be numbers
-        values = [None if value is None else str(value) for value in values]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if arrays and len(arrays) == len(parts):
+        return pl.Series(name, np.concatenate(arrays))
+    joined = b"".join(part for part in parts if isinstance(part, bytes))
+    if joined and all(isinstance(part, bytes) for part in parts):
+        return pl.Series(name, [joined[:-1].decode()]).str.split("\0").explode()
+    values = list(itertools.chain.from_iterable(map(_listed, parts)))
     try:
         return pl.Series(name, values, dtype=dtype, strict=True)
-    except TypeError:  # a value that is not whole
+    except TypeError:  # a value that is not whole, or a protocol that is a number
+        if dtype == pl.String():
+            return pl.Series(name, [None if v is None else str(v) for v in values], dtype)
         return pl.Series(name, [None if v is None else float(v) for v in values], pl.Float64())
 
 
