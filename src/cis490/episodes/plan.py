@@ -38,7 +38,7 @@ _STATE: Final = "state"  # the file that says what a plan was made of
 _PACKAGE: Final = Path(__file__).parents[1]
 _CODE: Final = [
     *(_PACKAGE / "config.py", _PACKAGE / "files.py"),
-    *(_PACKAGE / "episodes" / f"{name}.py" for name in ("plan", "store", "strict")),
+    *(_PACKAGE / "episodes" / f"{name}.py" for name in ("__init__", "plan", "store", "strict")),
 ]
 
 
