@@ -39,7 +39,7 @@ from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
 from cis490.transfer import SIDES
-from cis490.windows.manifest import read_manifest
+from cis490.manifest import read_manifest
 
 # What Snakemake plans stays: to look through it for garbage, again and again, takes a seventh of
 # the time of planning a fleet.
@@ -75,6 +75,10 @@ def look_again_once():
     if hasattr(JobScheduler, "_schedule_reevalutation"):
         JobScheduler._schedule_reevalutation = schedule
 
+
+# Each start of Snakemake, and each job on a cluster, would wait for all code to be compiled.
+CODE_CACHE = "results/cache/code.json"
+recall(CODE_CACHE)
 
 try:
     if INSTALLED and workflow.deployment_settings.deployment_method:
@@ -117,7 +121,7 @@ CODE = {
         *("channels.py", "compiled.py", "schema.py"),
         *("windows", "episodes/telemetry.py"),
     ],
-    "manifest": ["windows/manifest.py"],
+    "manifest": ["manifest.py"],
     "fit": ["splits.py"],
     "known": ["splits.py"],
     "split": ["splits.py"],
@@ -128,10 +132,10 @@ CODE = {
     "summarise": LEARNING,
     "evaluate": [
         *("channels.py", "seeds.py", "evaluation", "models/weights.py"),
-        "windows/manifest.py",
+        "manifest.py",
     ],
-    "detection": ["channels.py", "seeds.py", "evaluation", "windows/manifest.py"],
-    "calibration": ["channels.py", "seeds.py", "evaluation", "windows/manifest.py"],
+    "detection": ["channels.py", "seeds.py", "evaluation", "manifest.py"],
+    "calibration": ["channels.py", "seeds.py", "evaluation", "manifest.py"],
     "probes": [*LEARNING, "episodes/jobs.py", "evaluation", "probes", "splits.py"],
     "perturb": [
         *("channels.py", "compiled.py", "schema.py", "seeds.py", "models/weights.py"),
@@ -208,8 +212,13 @@ if config["robustness"]["run"]:
     STAGES["robustness_picture"] = "results/report/pictures/{split}/robustness.svg"
 
 
-# Whose windows a manifest names: what a training reads, with what was known by `as_of`, or all.
-REACH = {"fit": ["train"], "known": ["train", "test"], "all": ["train", "test"]}
+# Whose windows a manifest names: what a training reads, all that was known by `as_of`, or all. Of each
+# the parts, and whether of `test` too only what was known.
+REACH = {
+    "fit": (["train"], False),
+    "known": (["train", "test"], True),
+    "all": (["train", "test"], False),
+}
 
 
 wildcard_constraints:
@@ -220,11 +229,6 @@ wildcard_constraints:
     learner="gbt|network",
     side="|".join(SIDES),
     reach="|".join(REACH),
-
-
-# Each start of Snakemake, and each job on a cluster, would wait for all code to be compiled.
-CODE_CACHE = "results/cache/code.json"
-recall(CODE_CACHE)
 
 
 def code_of(rule):
@@ -247,8 +251,8 @@ def windows_of(pattern):
     """Input function: `pattern` for each batch that the wildcard `reach` of a split asks for."""
 
     def files(wildcards):
-        reach = wildcards.reach
-        return of_batches(pattern, *REACH[reach], known=reach == "known")(wildcards)
+        parts, known = REACH[wildcards.reach]
+        return of_batches(pattern, *parts, known=known)(wildcards)
 
     return files
 
@@ -283,20 +287,25 @@ def gpus(wildcards):
 
 
 @cache
-def megabytes(path):
-    """Size of a file, or of all that a manifest names; once a run, for many jobs read the same."""
-    if "/windows/" in path:
-        return read_manifest(path).n_bytes / 2**20
+def megabytes(path, kinds):
+    """Size of a file, or of what a manifest names; looked at once a run, for many jobs read it."""
+    if path.split("/")[:2] == ["results", "windows"]:
+        n_bytes = read_manifest(path).n_bytes
+        return sum(n_bytes[kind] for kind in kinds) / 2**20
     return os.path.getsize(path) / 2**20
 
 
-def needs(kind):
-    """Memory and time of a job as resources: of its kind, by the size of its input, times the attempt."""
+def needs(kind, reads=("features", "tensors")):
+    """Memory and time of a job as resources: of its kind, by the size of its input, times the attempt.
+
+    Of what a manifest names the files of the kinds in `reads` count.
+    """
     mb, mb_per_mb, minutes, minutes_per_mb = NEEDS[kind]
 
     def resource(base, factor):
         return lambda wildcards, input, attempt: (
-            attempt * math.ceil(base + factor * sum(map(megabytes, input)))
+            attempt
+            * math.ceil(base + factor * sum(megabytes(path, reads) for path in input))
         )
 
     return {

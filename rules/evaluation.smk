@@ -30,7 +30,7 @@ rule evaluate:
     conda:
         "../envs/environment.yaml"
     resources:
-        **needs("score"),
+        **needs("score", reads=("features",)),
     params:
         replicates=config["evaluation"]["replicates"],
         code=code_of("evaluate"),
@@ -63,7 +63,7 @@ rule detection:
     conda:
         "../envs/environment.yaml"
     resources:
-        **needs("score"),
+        **needs("score", reads=("features",)),
     params:
         window=config["window"],
         evaluation={
@@ -96,7 +96,7 @@ rule calibration:
     conda:
         "../envs/environment.yaml"
     resources:
-        **needs("score"),
+        **needs("score", reads=("features",)),
     params:
         replicates=config["evaluation"]["replicates"],
         code=code_of("calibration"),

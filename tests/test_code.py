@@ -122,6 +122,14 @@ def test_what_was_found_of_code_is_kept_for_the_next_process(tmp_path, monkeypat
     assert not kept.exists()
 
 
+def test_where_nothing_can_be_kept_of_code_nothing_is(tmp_path, forgetful):
+    forgetful()
+    (tmp_path / "f.py").write_text("x = 1\n")
+    (tmp_path / "cache").write_text("a file")
+    assert code_hash([tmp_path / "f.py"])
+    keep(tmp_path / "cache/code.json")
+
+
 def test_what_is_kept_of_code_is_of_its_content_alone(tmp_path, forgetful):
     file, kept = tmp_path / "f.py", tmp_path / "code.json"
     file.write_text("x = 1\n")

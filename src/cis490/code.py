@@ -23,6 +23,7 @@ LEARNING: Final = (
     "channels.py",
     "compiled.py",
     "hardware.py",
+    "manifest.py",
     "schema.py",
     "seeds.py",
     "models",
@@ -79,9 +80,10 @@ def recall(path: StrPath) -> None:
 
 
 def keep(path: StrPath) -> None:
-    """Write what was found of the files that were asked for, if some of it is new."""
+    """Write what was found of the files that were asked for, if some of it is new and it can be."""
     if _new:
-        files.write_json(path, _asked)
+        with suppress(OSError):
+            files.write_json(path, _asked)
         _new.clear()
 
 

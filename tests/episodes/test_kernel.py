@@ -115,6 +115,12 @@ def test_what_lacks_in_a_row_with_texts_is_judged_as_without_it(table):
         assert not assert_same(lines([row, some]), table=table)
 
 
+def test_a_protocol_may_be_a_number_beside_one_that_is_a_text():
+    parts = [parse("netflow", lines([FLOW | {"proto": p}]), limits=LIMITS)[0] for p in ("tcp", 47)]
+    for some, told in ((parts, ["tcp", "47"]), (parts[::-1], ["47", "tcp"]), (parts[1:], ["47"])):
+        assert _frame("netflow", some)["proto"].to_list() == told
+
+
 def test_texts_are_taken_as_they_were_meant():
     told = ["", "a", " a b ", "}\n", '}, {"x": 1', "\\", "\\n", "tab\t/", "\b\f\r", "~" * 900]
     content = lines([EXEC | {"cmdline": text} for text in told]).replace(b"/", rb"\/")
@@ -158,7 +164,8 @@ def test_a_line_that_is_not_plain_is_judged_as_without_the_compiled_decoder(text
 @example([2**63 - 1], [], 0)
 @example([-(2**63)], [], 0)
 def test_changed_bytes_and_cuts_make_no_difference_between_the_two(values, flips, cut):
-    for table, key in (("guest", "forks"), ("exec", "pid")):
+    keys = (("guest", "forks"), ("exec", "pid"), ("netflow", "sport"), ("labels", "t_mono_ns"))
+    for table, key in keys:
         text = bytearray(lines([TABLES[table] | {key: value} for value in values]))
         for place, byte in flips:
             text[place % len(text)] = byte

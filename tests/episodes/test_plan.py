@@ -75,6 +75,9 @@ def test_a_store_as_the_last_run_left_it_is_not_planned_anew(fleet, tmp_path, mo
         (lambda _, folder: (folder / "index.json").unlink(), {}),
         (lambda _, folder: (folder / "batches.json").write_text("{"), {}),
         (lambda _, folder: (folder / "state").unlink(), {}),
+        # Another version of the code, which knows of no state, or a hand.
+        (lambda _, folder: (folder / "batches/alder-00001.json").write_text("{}"), {}),
+        (lambda _, folder: (folder / "index.json").write_text("{}"), {}),
         (lambda *_: None, {"batch": {"episodes": 3}}),
         (lambda *_: None, {"split": {"train_hosts": ["birch"], "test_hosts": ["alder"]}}),
     ],
@@ -110,14 +113,10 @@ def test_a_plan_that_was_cut_short_is_not_taken_for_whole(fleet, tmp_path, monke
         raise KeyboardInterrupt
 
     run(fleet, tmp_path / "plan")
-    whole = fleet.folder / "index.jsonl"
-    before = whole.read_bytes()
-    whole.write_bytes(before + before.splitlines(keepends=True)[-1].replace(b"birch4", b"birch5"))
     with monkeypatch.context() as patch:
         patch.setattr("cis490.files.write_if_changed", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(fleet, tmp_path / "plan")
-    whole.write_bytes(before)  # as the plan's state was before it was begun anew
+            run(fleet, tmp_path / "plan", batch={"episodes": 3})
     monkeypatch.setattr("cis490.episodes.plan._planned", never)
     with pytest.raises(AssertionError, match="planned anew"):
         run(fleet, tmp_path / "plan")

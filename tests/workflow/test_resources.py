@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from cis490.windows.manifest import write_manifest
+from cis490.manifest import write_manifest
 from tests.builders import small_fleet
 from tests.conftest import ROOT
 from tests.workflow.conftest import Run
@@ -71,6 +72,23 @@ def test_what_a_training_asks_for_follows_the_size_of_its_input(planned):
     os.truncate(tensors[0], 1024 * 2**20)
     write_manifest(features, tensors, manifest)
     assert asked(planned.ok("-n", target), "train") == [(3000 + 3 * 1024, 120 + 512)]
+
+
+def test_what_reads_features_alone_does_not_ask_for_the_tensors_memory(finished, planned):
+    shutil.copytree(finished.results, planned.results, dirs_exist_ok=True)
+    planned.settings()
+    features = planned.results / "features/alder-00000.parquet"
+    tensors = planned.results / "tensors/alder-00000.safetensors"
+    manifest = planned.results / "windows/host/all.json"
+    asking = ["-n", "--forcerun", "evaluate", "--until", "evaluate"]
+    os.truncate(tensors, 1024 * 2**20)
+    write_manifest([features], [tensors], manifest)
+    ((alone, _),) = asked(planned.ok(*asking), "evaluate")
+    os.truncate(features, 1024 * 2**20)
+    write_manifest([features], [tensors], manifest)
+    ((with_features, _),) = asked(planned.ok(*asking), "evaluate")
+    assert alone < 3000
+    assert with_features == pytest.approx(alone + 4 * 1024, abs=2)
 
 
 def test_no_profile_limits_what_only_a_cluster_counts():

@@ -3,6 +3,6 @@
 from cis490.logs import job
 
 with job(snakemake.log[0]):
-    from cis490.windows.manifest import write_manifest
+    from cis490.manifest import write_manifest
 
     write_manifest(snakemake.input.features, snakemake.input.tensors, snakemake.output.manifest)

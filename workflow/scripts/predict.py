@@ -5,10 +5,10 @@ from cis490.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
+    from cis490.manifest import read_manifest
     from cis490.training.predict import predict
-    from cis490.windows.manifest import read_manifest
 
-    windows = read_manifest(snakemake.input.windows)
+    windows = read_manifest(snakemake.input.windows).here()
     predict(
         model_dir=Path(snakemake.input.model).parent,
         schema_file=snakemake.input.schema,

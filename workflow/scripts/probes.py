@@ -5,8 +5,8 @@ from cis490.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
+    from cis490.manifest import read_manifest
     from cis490.probes.probe import Inputs, probe
-    from cis490.windows.manifest import read_manifest
 
     probe(
         Inputs(
@@ -14,8 +14,8 @@ with job(snakemake.log[0]):
             split_file=snakemake.input.split,
             split_json=snakemake.input.split_json,
             verdicts=snakemake.input.verdicts,
-            features=read_manifest(snakemake.input.windows).features,
-            tensors=read_manifest(snakemake.input.learned).tensors,
+            features=read_manifest(snakemake.input.windows).here().features,
+            tensors=read_manifest(snakemake.input.learned).here().tensors,
             episodes=snakemake.input.episodes,
             labels=snakemake.input.labels,
             execs=snakemake.input.execs,

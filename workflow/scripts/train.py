@@ -5,10 +5,10 @@ from cis490.logs import job
 with job(snakemake.log[0]):
     from pathlib import Path
 
+    from cis490.manifest import read_manifest
     from cis490.training.train import Places, train
-    from cis490.windows.manifest import read_manifest
 
-    windows = read_manifest(snakemake.input.windows)
+    windows = read_manifest(snakemake.input.windows).here()
     model = (
         f"{snakemake.wildcards.split}/{snakemake.wildcards.architecture}_{snakemake.wildcards.mode}"
     )

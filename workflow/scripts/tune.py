@@ -6,12 +6,12 @@ if __name__ == "__main__":  # the search's worker processes import this file
     with job(snakemake.log[0]):
         from pathlib import Path
 
+        from cis490.manifest import read_manifest
         from cis490.training.search import tune
         from cis490.training.train import rates_under
         from cis490.training.trial import Source
-        from cis490.windows.manifest import read_manifest
 
-        windows = read_manifest(snakemake.input.windows)
+        windows = read_manifest(snakemake.input.windows).here()
         training = snakemake.config["training"]
         source = Source(
             snakemake.wildcards.architecture,

@@ -92,7 +92,7 @@ def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, Batch]:
     files.write_if_changed(folder / "index.json", files.to_json(report))
     files.write_if_changed(folder / "batches.json", files.to_json(known))
     if state is not None:
-        files.write_text(folder / _STATE, state)
+        files.write_text(folder / _STATE, f"{state} {_laid_down(folder)}")
     return batches
 
 
@@ -134,14 +134,24 @@ def _state(config: Mapping[str, Any], found: Found) -> str | None:
 
 
 def _stands(folder: Path, state: str) -> bool:
-    """Whether the plan in a folder is whole and of a state."""
+    """Whether a folder holds the plan of a state, as it was written and nothing else."""
     try:
-        if (folder / _STATE).read_text() != state or not (folder / "index.json").exists():
-            return False
-        there = {path.stem for path in (folder / "batches").iterdir()}
-        return read_batches(folder).keys() <= there
+        return (folder / _STATE).read_text() == f"{state} {_laid_down(folder)}"
     except (OSError, ValueError):
         return False
+
+
+def _laid_down(folder: Path) -> str:
+    """Hash of a plan's files: another version, or a hand, may have written over them."""
+    found = sorted(
+        (path.name, status.st_size, status.st_mtime_ns)
+        for path in (folder / "batches").iterdir()
+        for status in [path.stat()]
+    )
+    laid = hashlib.sha256(msgspec.json.encode(found))
+    for name in ("batches.json", "index.json"):
+        laid.update((folder / name).read_bytes())
+    return laid.hexdigest()
 
 
 def _planned(

@@ -24,12 +24,23 @@ class Manifest:
 
     Attributes:
         features, tensors: paths, as a job finds them; a file of each kind for each batch.
-        n_bytes: of all of them together.
+        n_bytes: by kind, "features" and "tensors".
     """
 
     features: list[Path]
     tensors: list[Path]
-    n_bytes: int
+    n_bytes: dict[str, int]
+
+    def here(self) -> Manifest:
+        """Itself, for a job that is about to read the files.
+
+        Raises:
+            FormatError: one is not there; with its path and what to do.
+        """
+        for path in (*self.features, *self.tensors):
+            if not path.exists():
+                raise FormatError(f"{path} is gone: run `snakemake data`, then the same again")
+        return self
 
 
 def write_manifest(features: Sequence[StrPath], tensors: Sequence[StrPath], out: StrPath) -> None:
@@ -54,12 +65,11 @@ def read_manifest(path: StrPath) -> Manifest:
     """
     try:
         content = files.read_json(path)
-        features, tensors = content["features"], content["tensors"]
-        return Manifest(
-            features=[Path(name) for name, _, _ in features],
-            tensors=[Path(name) for name, _, _ in tensors],
-            n_bytes=sum(n_bytes for _, n_bytes, _ in features + tensors),
-        )
+        paths, n_bytes = {}, {}
+        for kind in ("features", "tensors"):
+            paths[kind] = [Path(name) for name, _, _ in content[kind]]
+            n_bytes[kind] = sum(int(size) for _, size, _ in content[kind])
+        return Manifest(**paths, n_bytes=n_bytes)
     except (ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FormatError(

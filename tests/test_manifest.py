@@ -3,7 +3,7 @@ import os
 import pytest
 
 from cis490.errors import FormatError
-from cis490.windows.manifest import read_manifest, write_manifest
+from cis490.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -19,7 +19,17 @@ def test_a_manifest_gives_back_the_files_and_their_size(windows, tmp_path):
     write_manifest([features], [str(tensors)], tmp_path / "m.json")
     manifest = read_manifest(tmp_path / "m.json")
     assert (manifest.features, manifest.tensors) == ([features], [tensors])
-    assert manifest.n_bytes == 8
+    assert manifest.n_bytes == {"features": 5, "tensors": 3}
+    assert manifest.here() is manifest
+
+
+def test_a_job_is_told_which_file_is_gone_and_what_to_do(windows, tmp_path):
+    features, tensors = windows
+    write_manifest([features], [tensors], tmp_path / "m.json")
+    tensors.unlink()
+    manifest = read_manifest(tmp_path / "m.json")  # to plan with it is no error
+    with pytest.raises(FormatError, match=r"a\.safetensors is gone: run `snakemake data`"):
+        manifest.here()
 
 
 def test_a_manifest_says_something_else_once_a_file_was_made_again(windows, tmp_path):
