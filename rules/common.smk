@@ -289,7 +289,7 @@ def gpus(wildcards):
 @cache
 def megabytes(path, kinds):
     """Size of a file, or of what a manifest names; looked at once a run, for many jobs read it."""
-    if path.split("/")[:2] == ["results", "windows"]:
+    if Path(path).parts[:2] == ("results", "windows"):
         n_bytes = read_manifest(path).n_bytes
         return sum(n_bytes[kind] for kind in kinds) / 2**20
     return os.path.getsize(path) / 2**20
