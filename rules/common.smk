@@ -35,11 +35,11 @@ from cis490.episodes.plan import batches_of, plan, read_batches, training_settin
 from cis490.errors import Cis490Error
 from cis490.gpus import ON_CPU
 from cis490.hardware import may_use_gpu
+from cis490.manifest import read_manifest
 from cis490.report.names import STORE_PICTURES, split_pictures
 from cis490.runlock import claim
 from cis490.training.spaces import ROUND, SPACES
 from cis490.transfer import SIDES
-from cis490.manifest import read_manifest
 
 # What Snakemake plans stays: to look through it for garbage, again and again, takes a seventh of
 # the time of planning a fleet.

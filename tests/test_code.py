@@ -96,57 +96,59 @@ def test_of_c_too_an_edit_counts_and_a_comment_does_not(tmp_path, edit, changes)
 
 
 @pytest.fixture
-def forgetful(monkeypatch):
-    """As a new process: nothing is known of any file."""
+def forget(monkeypatch):
+    """From here on as in a new process: nothing is known of any file."""
 
     def forget():
-        monkeypatch.setattr("cis490.code._known", {})
+        monkeypatch.setattr("cis490.code._recalled", {})
         monkeypatch.setattr("cis490.code._asked", {})
-        monkeypatch.setattr("cis490.code._new", set())
 
     forget()
     return forget
 
 
-def test_what_was_found_of_code_is_kept_for_the_next_process(tmp_path, monkeypatch, forgetful):
-    file, kept = tmp_path / "f.py", tmp_path / "cache/code.json"
+@pytest.fixture
+def kept(tmp_path, forget):
+    """A file, its hash, and where an earlier process kept what it means, which this one recalls."""
+    file, path = tmp_path / "f.py", tmp_path / "cache/code.json"
     file.write_text("x = 1\n")
     found = code_hash([file])
-    keep(kept)
-    forgetful()
-    recall(kept)
+    keep(path)
+    forget()
+    recall(path)
+    return file, found, path
+
+
+def test_what_was_found_of_code_is_kept_for_the_next_process(kept, monkeypatch):
+    file, found, path = kept
     monkeypatch.setattr("cis490.code._bare", lambda *_: pytest.fail("compiled again"))
     assert code_hash([file]) == found
-    kept.unlink()
-    keep(kept)  # nothing is new
-    assert not kept.exists()
+    path.unlink()
+    keep(path)  # nothing is new
+    assert not path.exists()
 
 
-def test_where_nothing_can_be_kept_of_code_nothing_is(tmp_path, forgetful):
-    forgetful()
+def test_what_is_kept_of_code_is_of_its_content_alone(kept):
+    file, found, _ = kept
+    file.write_text("x = 2\n")
+    assert code_hash([file]) != found
+
+
+@pytest.mark.usefixtures("forget")
+def test_where_nothing_can_be_kept_of_code_nothing_is(tmp_path):
     (tmp_path / "f.py").write_text("x = 1\n")
     (tmp_path / "cache").write_text("a file")
-    assert code_hash([tmp_path / "f.py"])
+    code_hash([tmp_path / "f.py"])
     keep(tmp_path / "cache/code.json")
-
-
-def test_what_is_kept_of_code_is_of_its_content_alone(tmp_path, forgetful):
-    file, kept = tmp_path / "f.py", tmp_path / "code.json"
-    file.write_text("x = 1\n")
-    before = code_hash([file])
-    keep(kept)
-    forgetful()
-    recall(kept)
-    file.write_text("x = 2\n")
-    assert code_hash([file]) != before
+    assert (tmp_path / "cache").read_text() == "a file"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', "{"])
-def test_a_damaged_record_of_code_is_found_anew(tmp_path, forgetful, content):
+def test_a_damaged_record_of_code_is_found_anew(tmp_path, forget, content):
     file, kept = tmp_path / "f.py", tmp_path / "code.json"
     file.write_text("x = 1\n")
     before = code_hash([file])
-    forgetful()
+    forget()
     kept.write_text(content)
     recall(kept)
     assert code_hash([file]) == before

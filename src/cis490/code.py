@@ -62,9 +62,9 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix in (".py", ".c"))
 
 
-_known: dict[str, str] = {}  # what files mean, by what they hold
-_asked: dict[str, str] = {}  # those of them that this process asked for
-_new: set[str] = set()
+# What files mean, by what they hold: as an earlier process found it, and what this one asked for.
+_recalled: dict[str, str] = {}
+_asked: dict[str, str] = {}
 _THIS: Final = Path(__file__).read_bytes()  # another way to look at code finds something else
 
 
@@ -76,26 +76,24 @@ def recall(path: StrPath) -> None:
     with suppress(OSError, ValueError):
         found = files.read_json(path)
         if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
-            _known.update(found)
+            _recalled.update(found)
 
 
 def keep(path: StrPath) -> None:
     """Write what was found of the files that were asked for, if some of it is new and it can be."""
-    if _new:
+    if not _asked.keys() <= _recalled.keys():
         with suppress(OSError):
             files.write_json(path, _asked)
-        _new.clear()
 
 
 def _bare_hash(source: bytes, suffix: str) -> str:
     """Hash of what a file means, found once for each content that it had: rules share files."""
     of = f"{sys.version_info[:2]} {suffix} ".encode()
     key = hashlib.sha256(_THIS + of + source).hexdigest()
-    if key not in _known:
-        _known[key] = hashlib.sha256(_bare(source, suffix).encode()).hexdigest()
-        _new.add(key)
-    _asked[key] = _known[key]
-    return _known[key]
+    if key not in _asked:
+        found = _recalled.get(key)
+        _asked[key] = found or hashlib.sha256(_bare(source, suffix).encode()).hexdigest()
+    return _asked[key]
 
 
 def _bare(source: bytes, suffix: str) -> str:
