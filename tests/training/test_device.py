@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -34,3 +37,16 @@ def test_the_callers_random_state_threads_and_algorithms_come_back():
     assert torch.equal(torch.rand(3), wanted)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_computing_does_not_load_torchs_compiler():
+    # 800 modules and 2 s of CPU, in each job that only predicts.
+    code = """
+import sys
+from cis490.models import FitSettings
+from cis490.training.device import computing
+
+with computing(FitSettings()):
+    sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

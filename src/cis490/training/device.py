@@ -40,19 +40,19 @@ def computing(settings: FitSettings) -> Iterator[None]:
     """
     # cuBLAS reads this once, when it starts; without it its sums are not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    was = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     filled = _MEMORY.fill_uninitialized_memory
     torch.set_num_threads(settings.threads)
     # It would fill each new tensor with NaN before it is written, to find faults of torch itself.
     _MEMORY.fill_uninitialized_memory = False
-    torch.use_deterministic_algorithms(
-        settings.deterministic or resolve_device(settings.device).type == "cpu"
-    )
+    # `use_deterministic_algorithms` sets the same, and loads torch's compiler to tell it: 2 s.
+    deterministic = settings.deterministic or resolve_device(settings.device).type == "cpu"
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     try:
         yield
     finally:
         torch.set_num_threads(was[0])
-        torch.use_deterministic_algorithms(was[1])
+        torch.set_deterministic_debug_mode(was[1])
         _MEMORY.fill_uninitialized_memory = filled
 
 
