@@ -24,8 +24,8 @@ def measured(x: torch.Tensor) -> torch.Tensor:
 
 def as_rows(x: torch.Tensor) -> torch.Tensor:
     """Series x (b, c, t) as images of one row (b, c, 1, t), laid out for the device they are on."""
-    rows = x.unsqueeze(2)
-    return rows if x.is_cuda else rows.contiguous(memory_format=torch.channels_last)
+    order = torch.contiguous_format if x.is_cuda else torch.channels_last
+    return x.unsqueeze(2).contiguous(memory_format=order)
 
 
 def convolution(n_inputs: int, width: int, size: int, *, stride: int = 1) -> nn.Conv2d:

@@ -63,7 +63,7 @@ class _Patches(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # (b, n_inputs, t)
         padding = (0, self.padding)  # zeros, which also mean missing
         there = F.pad(measured(x).to(x.dtype), padding).unfold(1, self.size, self.stride).amax(2)
-        x = as_steps(self.convolve(as_rows(F.pad(x, padding))))
+        x = as_steps(self.convolve(F.pad(as_rows(x), padding)))
         return x, there > 0  # (b, n_steps, width), (b, n_steps)
 
 

@@ -116,11 +116,11 @@ class _Series:
 
     def cut(self, start: torch.Tensor, segment: torch.Tensor, within: torch.Tensor) -> torch.Tensor:
         """Windows at `start` (b,) of their `segment` (b,): (b, n_columns, n_timepoints)."""
-        cut = self.steps[start[:, None] + within]
+        cut = self.steps[start[:, None] + within].float()
         if self.scale is not None and self.base is not None:
-            values = cut.float().sub_(LEAST).mul_(self.scale[segment][:, None])
-            values.add_(self.base[segment][:, None])
-            cut = values.masked_fill_(cut == MISSING, torch.nan)
+            missing = cut == MISSING  # of floats, in half the time of 16-bit integers
+            cut.sub_(LEAST).mul_(self.scale[segment][:, None]).add_(self.base[segment][:, None])
+            cut = torch.where(missing, torch.nan, cut)
         return cut.transpose(1, 2)
 
 
@@ -347,6 +347,13 @@ def _pinned(series: _Series, device: torch.device) -> _Series:
 
 
 def _encoded(x: torch.Tensor) -> torch.Tensor:
-    """Values with 0 for missing, and the mask as further channels: (b, 2 c, t)."""
-    values = torch.nan_to_num(x.clamp(-CLIP, CLIP), nan=0.0)
-    return torch.cat([values, (~torch.isnan(x)).to(x.dtype)], dim=1)
+    """Values with 0 for missing, and the mask as further channels: (b, 2 c, t).
+
+    The channels of a step lie side by side, as they were cut and as a CPU convolves (`blocks`).
+    """
+    steps, n = x.transpose(1, 2), x.shape[1]
+    out = steps.new_empty(*steps.shape[:2], 2 * n)
+    values, mask = out[..., :n], out[..., n:]
+    torch.eq(steps, steps, out=mask)  # NaN is not itself; numbers at once, for bools are slow
+    values.copy_(torch.nan_to_num_(steps.clamp(-CLIP, CLIP), nan=0.0))
+    return out.transpose(1, 2)
