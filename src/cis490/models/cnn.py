@@ -58,7 +58,7 @@ class CNN(NetworkClassifier):
     """Inception blocks; `embed` gives the mean and the maximum over time of the last."""
 
     presets: ClassVar[Presets] = {
-        "small": {"branch": 16, "depth": 3, "steps": 50, "head_dropout": 0.3},
+        "small": {"branch": 8, "depth": 3, "steps": 25, "head_dropout": 0.3},
         "large": {"branch": 80, "depth": 6, "steps": 100, "head_dropout": 0.3},
     }
 
