@@ -83,7 +83,6 @@ rule out_of_fold:
         "results/logs/out_of_fold/{split}/{architecture}_{mode}.log",
     benchmark:
         "results/benchmarks/out_of_fold/{split}/{architecture}_{mode}.tsv"
-    priority: 1  # alarms and calibration wait for the best network's
     conda:
         "../envs/environment.yaml"
     threads: config["training"]["threads"]
