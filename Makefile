@@ -7,11 +7,11 @@ CORES  ?= $(shell nproc 2>/dev/null || echo 2)
 BIN    := $(VENV)/bin
 SMK    := $(BIN)/snakemake
 PEERS  := .venv-bench
-# pip compiles what it installs on one core; all of it at once on all cores takes half as long.
+SIZES  ?= 1000 10000 76660
+# pip would compile what it installs on one core; here all of it is compiled at the end, on all cores.
 PIP    := $(BIN)/python -m pip install --quiet --no-compile
 COMPILE = -@$(BIN)/python -c 'import compileall, sysconfig; \
   compileall.compile_dir(sysconfig.get_path("purelib"), quiet=2, workers=0)'
-SIZES  ?= 1000 10000 76660
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
