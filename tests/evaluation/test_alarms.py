@@ -75,6 +75,16 @@ def test_the_alarm_score_is_the_sum_of_the_infected_phases_and_at_most_1() -> No
     assert alarm_score(p).max() == 1
 
 
+def test_scores_near_1_are_told_apart_by_what_is_left_for_the_other_phases() -> None:
+    left = np.geomspace(1e-14, 1e-3, 200, dtype=np.float32)
+    infected = 1 - left.astype(float)
+    split = [0.62, 0.27, 0.11]
+    p = np.column_stack([0.3 * left, 0.7 * left, *(infected * share for share in split)])
+    score = alarm_score(p.astype(np.float32))
+    assert 1 - score == pytest.approx(left, rel=1e-2)  # 1e-14 is a hundred steps of a float64 at 1
+    assert (np.diff(score) < 0).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_hysteresis_is_that_of_a_plain_loop(seed: int) -> None:
     of, score = made_up(40, seed)

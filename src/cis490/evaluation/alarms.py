@@ -29,10 +29,16 @@ _QUANTILES: Final = {"median": 0.5, "p90": 0.9}
 
 
 def alarm_score(probabilities: np.ndarray) -> np.ndarray:
-    """p_infecting + p_infected_running + p_dormant, at most 1: (..., K) to (...) float64."""
-    chosen = [PHASES.index(phase) for phase in ALARM_PHASES]
-    total = probabilities[..., chosen].sum(-1, dtype=np.float64)
-    return np.asarray(np.minimum(total, 1.0))
+    """p_infecting + p_infected_running + p_dormant: (..., K) to (...) float64 in 0 .. 1.
+
+    It is taken as their share of all, for rows add up to 1 but for rounding. Thresholds lie where
+    scores are nearly 1, and there a plain sum of float32 is rounding alone from 1 - 1e-7 on, while
+    what is left for the other phases is known to seven digits.
+    """
+    infected = np.isin(PHASES, ALARM_PHASES)
+    told = probabilities[..., infected].sum(-1, dtype=np.float64)
+    left = probabilities[..., ~infected].sum(-1, dtype=np.float64)
+    return np.asarray(told / (told + left))
 
 
 def spaced_ranks(n: int) -> list[int]:
