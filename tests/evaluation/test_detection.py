@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, matthews_corrcoef
 
 from cis490.channels import PHASES
 from cis490.errors import FormatError
 from cis490.evaluation.alarms import alarm_score
-from cis490.evaluation.detection import ALARMS_SCHEMA, detect, read_thresholds
+from cis490.evaluation.detection import ALARMS_SCHEMA, LIMITS, detect, read_thresholds
 from cis490.evaluation.tables import METRICS_SCHEMA
 from cis490.files import write_parquet
 from tests.evaluation.world import SKILL, SMALL, World
@@ -224,7 +224,8 @@ def test_a_threshold_comes_from_out_of_fold_predictions_alone(fleet: Fleet, tmp_
     assert chosen["n_false"] <= OFTEN * chosen["hours"]
     told = f"|threshold={chosen['rule']['threshold']:.6g}|release="
     assert told in one(fleet.detection, "caught")["signature"]
-    assert told in one(fleet.detection, "mcc")["signature"]
+    assert told in one(fleet.detection, "mcc", scope="threshold")["signature"]
+    assert "threshold" not in one(fleet.detection, "mcc", scope="decision")["signature"]
     assert "threshold" not in one(fleet.detection, "pr_auc")["signature"]
     other = Fleet(tmp_path, SMALL, SKILL, seeds=(7, 42)).write()
     path = other.path("predictions", other.name, "cnn_realistic.parquet")
@@ -266,18 +267,52 @@ def test_a_stricter_limit_gives_fewer_false_alarms_out_of_fold(tmp_path: Path) -
     assert len(set(found)) == 3
 
 
+def test_for_every_limit_there_is_what_that_limit_alone_would_give(tmp_path: Path) -> None:
+    world = Fleet(tmp_path, SMALL, {("cnn", "realistic"): 0.5}, seeds=(7, 42)).write()
+    chosen = world.detect(per_hour=10).thresholds["cnn_realistic"]["limits"]
+    assert set(chosen) == {"30", "100", "300"}
+    table = world.detection.filter(scope="allowed")
+    found = set()
+    for limit, choice in chosen.items():
+        own = world.detect(per_hour=float(limit))
+        alone = own.thresholds["cnn_realistic"]
+        assert choice == {name: alone[name] for name in choice}
+        for metric in ("caught", "false_alarms_per_hour"):
+            row, expected = one(table, metric, key=limit), one(own.detection, metric, scope="alarm")
+            for name in ("estimate", "low", "high", "n_windows", "n_episodes", "signature"):
+                assert row[name] == expected[name]
+            found.add(row["estimate"])
+    assert len(found) > 3
+
+
+def test_decisions_are_judged_as_scikit_learn_judges_the_likeliest_phase(fleet: Fleet) -> None:
+    path = fleet.path("predictions", fleet.name, "cnn_realistic.parquet")
+    frame = pl.read_parquet(path).filter(pl.col("phase") != "armed", part="test")
+    expected = []
+    for _, rows in frame.group_by("seed", maintain_order=True):
+        likeliest = rows.select(f"p_{phase}" for phase in PHASES).to_numpy().argmax(1)
+        said = np.isin(np.array(PHASES)[likeliest], INFECTED)
+        truth = rows["phase"].is_in(INFECTED).to_numpy()
+        expected.append([matthews_corrcoef(truth, said), said[truth].mean(), said[~truth].mean()])
+    for metric, value in zip(("mcc", "tpr", "fpr"), np.mean(expected, axis=0), strict=True):
+        row = one(fleet.detection, metric, scope="decision")
+        assert row["estimate"] == pytest.approx(value, abs=1e-9)
+        assert row["low"] < value < row["high"]
+
+
 def test_a_model_without_predictions_out_of_fold_is_ranked_but_raises_no_alarm(
     tmp_path: Path,
 ) -> None:
     world = Fleet(tmp_path, SMALL, SKILL, silent=["cnn_oracle"]).write().detect()
     mine = world.detection.filter(model="cnn", mode="oracle")
-    assert set(mine["scope"]) == {"ranking"}
+    assert set(mine["scope"]) == {"ranking", "decision", "decision_base_rate"}
     assert world.thresholds["cnn_oracle"]["rule"] is None
     reason = "no predictions out of fold: fewer than 2 episodes"
     assert world.thresholds["cnn_oracle"]["reason"] == reason
     assert world.alarms.filter(model="cnn", mode="oracle").is_empty()
     others = world.detection.filter(model="cnn", mode="realistic")
-    assert {"alarm", "ranking", "threshold", "base_rate", "since_infection"} == set(others["scope"])
+    at_thresholds = {"alarm", "allowed", "threshold", "base_rate", "since_infection"}
+    assert set(others["scope"]) == set(mine["scope"]) | at_thresholds
 
 
 def test_a_failed_model_has_no_rows_and_stops_nobody(fleet: Fleet, tmp_path: Path) -> None:
@@ -327,7 +362,8 @@ FALSE, PR_AUC, MCC = ("false_alarms_per_hour", "all"), ("pr_auc", "all"), ("mcc"
 
 def test_without_infections_only_false_alarms_are_told(tmp_path: Path) -> None:
     parts = {"test": {"birch": {"none": 4}}}
-    assert metrics_of(tmp_path, parts) == {FALSE, CONTROLS}
+    limits = {("false_alarms_per_hour", f"{times * OFTEN:g}") for times in LIMITS}
+    assert metrics_of(tmp_path, parts) == {FALSE, CONTROLS} | limits
 
 
 def test_without_controls_false_alarms_are_those_before_infections(tmp_path: Path) -> None:
@@ -351,7 +387,7 @@ def test_with_nothing_to_score_the_tables_are_empty(tmp_path: Path) -> None:
 def test_with_nothing_to_choose_a_threshold_on_windows_are_ranked(tmp_path: Path) -> None:
     found = metrics_of(tmp_path, {"train": {}, "val": {}})
     assert PR_AUC in found
-    assert {FALSE, CAUGHT, MCC}.isdisjoint(found)
+    assert {FALSE, CAUGHT}.isdisjoint(found)
 
 
 def test_with_neither_a_threshold_nor_infections_nothing_is_told(tmp_path: Path) -> None:
@@ -375,7 +411,7 @@ def test_one_episode_gives_estimates_and_no_percentiles(tmp_path: Path) -> None:
 def test_a_class_that_is_absent_from_test_is_no_reason_to_fail(tmp_path: Path) -> None:
     phases = ("clean", "infecting", "infected_running")
     world = Fleet(tmp_path, SMALL, SKILL, phases=phases, train_phases=PHASES).write().detect()
-    assert one(world.detection, "mcc")["estimate"] is not None
+    assert one(world.detection, "mcc", scope="threshold")["estimate"] is not None
 
 
 def test_predictions_out_of_fold_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:

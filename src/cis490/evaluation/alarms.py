@@ -6,7 +6,7 @@ release (hysteresis). Its time is its window's end. R runs of one model on n epi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -276,6 +276,46 @@ class _FalseAlarms:
         return int((begins & self._clean[some]).sum())
 
 
+class Allowed:
+    """What is caught, and false alarms an hour, for several limits (`families.Family`).
+
+    A threshold for few false alarms rests on the few highest clean scores, so one alone does not
+    say what a detector is worth. Figures have scope `allowed` and as their key the limit.
+
+    Args:
+        heard: of each of R runs, by the false alarms an hour that were allowed out of fold.
+        windows: what they are of.
+        told: what the signatures say of each limit's threshold.
+    """
+
+    def __init__(
+        self,
+        heard: Mapping[str, Sequence[Heard]],
+        windows: Windows,
+        told: Mapping[str, str],
+    ) -> None:
+        every = np.zeros(windows.n_episodes, bool)  # controls apart are a figure of `Alarms`
+        ratios = [
+            ratio._replace(figure=ratio.figure._replace(scope="allowed", key=limit))
+            for limit, runs in heard.items()
+            for ratio in (
+                *_caught(runs, windows, told[limit]),
+                *_false(runs, windows, every, told[limit]),
+            )
+            if ratio.figure.metric in ("caught", "false_alarms_per_hour")
+        ]
+        self.figures = [ratio.figure for ratio in ratios]
+        self._ratios = _Ratios(ratios, windows.n_episodes)
+
+    def estimates(self) -> np.ndarray:
+        """(F, R) float64."""
+        return self.values(np.ones((self._ratios.n, 1)))[..., 0]
+
+    def values(self, drawn: np.ndarray) -> np.ndarray:
+        """(F, R, b) under (n, b) weights of the episodes."""
+        return self._ratios.values(drawn)
+
+
 class Alarms:
     """Figures of alarms in time (`families.Family`); what no window can tell has no figure.
 
@@ -291,15 +331,13 @@ class Alarms:
     def __init__(
         self, heard: Sequence[Heard], windows: Windows, control: np.ndarray, told: str = ""
     ) -> None:
-        n = windows.n_episodes
         ratios = [
             *_caught(heard, windows, told),
             *_false(heard, windows, control, told),
             *_recall(heard, windows, told),
         ]
         self.figures = [ratio.figure for ratio in ratios]
-        self._counted = np.array([ratio.counted for ratio in ratios], np.float32).reshape(-1, n)
-        self._total = np.array([ratio.total for ratio in ratios], np.float32).reshape(-1, n)
+        self._ratios = _Ratios(ratios, windows.n_episodes)
         self._delays: list[_Delays] = []
         infected = windows.with_any(windows.after_onset)
         if infected.any():
@@ -310,12 +348,11 @@ class Alarms:
 
     def estimates(self) -> np.ndarray:
         """(F, R) float64; a delay is infinite where it lies among the infections missed."""
-        return self.values(np.ones((self._total.shape[1], 1)))[..., 0]
+        return self.values(np.ones((self._ratios.n, 1)))[..., 0]
 
     def values(self, drawn: np.ndarray) -> np.ndarray:
         """(F, R, b) under (n, b) weights of the episodes."""
-        counted, total = (self._counted @ drawn).astype(float), (self._total @ drawn).astype(float)
-        ratios = share(counted.reshape(len(total), -1, drawn.shape[1]), total[:, None])
+        ratios = self._ratios.values(drawn)
         if not self._delays:
             return ratios
         return np.concatenate([ratios, np.stack([run.values(drawn) for run in self._delays], 1)])
@@ -327,6 +364,20 @@ class _Ratio(NamedTuple):
     figure: Figure
     counted: np.ndarray
     total: np.ndarray
+
+
+class _Ratios:
+    """The values of some ratios; n episodes."""
+
+    def __init__(self, ratios: Sequence[_Ratio], n: int) -> None:
+        self.n = n
+        self._counted = np.array([ratio.counted for ratio in ratios], np.float32).reshape(-1, n)
+        self._total = np.array([ratio.total for ratio in ratios], np.float32).reshape(-1, n)
+
+    def values(self, drawn: np.ndarray) -> np.ndarray:
+        """(F, R, b) under (n, b) weights of the episodes."""
+        counted, total = (self._counted @ drawn).astype(float), (self._total @ drawn).astype(float)
+        return share(counted.reshape(len(total), -1, drawn.shape[1]), total[:, None])
 
 
 def _caught(heard: Sequence[Heard], windows: Windows, told: str) -> Iterator[_Ratio]:

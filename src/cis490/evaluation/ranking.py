@@ -1,4 +1,4 @@
-"""How well scores tell infected windows from clean ones: without a threshold, and at one.
+"""How well infected windows are told from clean ones: by scores alone, and once they are called.
 
 Positive are windows whose phase is one of ALARM_PHASES, negative the clean ones; armed is left out.
 R runs of one model on n episodes; b replicates. Windows are counted in groups of equal score, so
@@ -16,7 +16,7 @@ from scipy.sparse import csc_array
 from cis490.evaluation.alarms import Windows, spaced_ranks
 from cis490.evaluation.families import Figure, share
 
-FALSE_POSITIVE_RATES: Final = (0.01, 0.001)
+FALSE_POSITIVE_RATES: Final = (0.05, 0.01, 0.001)
 BASE_RATES: Final = (0.01, 0.001, 0.0001)
 # A rate below NEEDED / n is not measurable (docs/statistics.md).
 NEEDED: Final = 10
@@ -185,40 +185,50 @@ def _spaced(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([*ends, [len(hits) - 1]]))
 
 
-class AtThreshold:
-    """Figures of calling a window infected from a threshold on (`families.Family`).
+class Called:
+    """Figures of calling some windows infected (`families.Family`).
 
     Args:
-        scores: (R, n_windows) alarm scores.
-        windows: what they are of; needs a positive and a negative one.
-        threshold: the lowest score that is called infected.
-        told: where it comes from, for the signatures.
+        called: (R, n_windows) bool.
+        windows: which they are; needs a positive and a negative one.
+        scope: of the figures; those at a base rate have `base_rate` there, after `prefix`.
+        prefix: before `base_rate`.
+        told: what called them, for the signatures.
     """
 
     def __init__(
-        self, scores: np.ndarray, windows: Windows, threshold: float, told: str = ""
+        self,
+        called: np.ndarray,
+        windows: Windows,
+        scope: str,
+        *,
+        prefix: str = "",
+        told: str = "",
     ) -> None:
-        said = scores >= threshold
         total = windows.count(np.stack([windows.positive, windows.negative]))
-        called = windows.count(np.concatenate([said & windows.positive, said & windows.negative]))
-        self._total, self._called = total.astype(np.float32), called.astype(np.float32)
+        told_apart = np.concatenate([called & windows.positive, called & windows.negative])
+        self._total = total.astype(np.float32)
+        self._called = windows.count(told_apart).astype(np.float32)
         n_positive, n_negative = (int(n) for n in total.sum(1))
         self._n_negative = n_negative
         infected, clean = total > 0
         both = n_positive + n_negative, infected | clean
         self.figures = [
             Figure(
-                *("threshold", "all", "tpr", n_positive, infected),
+                *(scope, "all", "tpr", n_positive, infected),
                 *("share", int(infected.sum())),
                 told=told,
             ),
             Figure(
-                *("threshold", "all", "fpr", n_negative, clean),
+                *(scope, "all", "fpr", n_negative, clean),
                 *("share", int(clean.sum())),
                 told=told,
             ),
-            Figure("threshold", "all", "mcc", *both, told=told),
-        ] + [Figure("base_rate", f"{rate:g}", "precision", *both, told=told) for rate in BASE_RATES]
+            Figure(scope, "all", "mcc", *both, told=told),
+        ] + [
+            Figure(f"{prefix}base_rate", f"{rate:g}", "precision", *both, told=told)
+            for rate in BASE_RATES
+        ]
 
     def estimates(self) -> np.ndarray:
         """(F, R) float64; a precision is not measurable with a FPR below 10/n."""

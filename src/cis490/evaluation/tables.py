@@ -62,6 +62,9 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
         "significant_holm": pl.Boolean,
     }
 )
+DECIDED: Final = (
+    "decision"  # scope of windows told apart by whether the likeliest phase is infected
+)
 COVERAGE: Final = "macro_f1_coverage"
 BCA: Final = "macro_f1_bca"
 BCA_COVERAGE: Final = "macro_f1_bca_coverage"

@@ -10,6 +10,7 @@ import polars as pl
 
 from cis490.evaluation.baselines import CLOCK, MODE, TRAINED
 from cis490.evaluation.breakdowns import CLEAR
+from cis490.evaluation.tables import DECIDED
 from cis490.report.blocks import Block, Table
 from cis490.report.card import USABLE
 from cis490.report.results import Detector, Results
@@ -177,7 +178,11 @@ def _measures(results: Results) -> str:
         f"{leader}: macro F1 {interval(results.figure(leader, 'macro_f1'))}, accuracy "
         f"{interval(results.figure(leader, 'accuracy'))} (majority: {interval(majority)})"
     )
-    for metric, scope, words in (("mcc", "threshold", "MCC"), ("pr_auc", "ranking", "PR-AUC")):
+    further = (
+        ("mcc", DECIDED, "MCC of infected against clean"),
+        ("pr_auc", "ranking", "PR-AUC of the same"),
+    )
+    for metric, scope, words in further:
         if figure := results.figure(leader, metric, scope):
             told += f", {words} {measured(figure)}"
     return f"{told}; {_n(results)}."
@@ -185,12 +190,19 @@ def _measures(results: Results) -> str:
 
 def _base_rate(results: Results) -> str:
     leader = results.leader
-    rates = sorted(results.keys("base_rate", "precision"), key=float, reverse=True)
-    figures = [(rate, results.figure(leader, "precision", "base_rate", rate)) for rate in rates]
-    told = [f"{rate}: {small(figure)}" for rate, figure in figures if figure]
+    told = []
+    for words, prefix in (
+        ("by the likeliest phase", f"{DECIDED}_"),
+        ("at the alarm threshold", ""),
+    ):
+        scope = f"{prefix}base_rate"
+        rates = sorted(results.keys(scope, "precision"), key=float, reverse=True)
+        figures = [(rate, results.figure(leader, "precision", scope, rate)) for rate in rates]
+        if precise := [f"{rate}: {small(figure)}" for rate, figure in figures if figure]:
+            told.append(f"{words} {'; '.join(precise)}")
     if not told:
-        return f"{NOT_MEASURED}: no threshold, so no precision at a base rate."
-    return f"Precision of {leader} if so many windows were infected: {'; '.join(told)}."
+        return f"{NOT_MEASURED}: no clean or no infected windows, so no precision at a base rate."
+    return f"Precision of {leader} if so many windows were infected, {', and '.join(told)}."
 
 
 def _lab(results: Results) -> str:

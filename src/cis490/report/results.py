@@ -277,6 +277,11 @@ class Results:
         found: dict[str, Any] = thresholds.get("_".join(detector), {})
         return found
 
+    def limits(self, detector: Detector) -> list[str]:
+        """The further limits of false alarms an hour for which it has a threshold."""
+        limits = self.threshold(detector).get("limits", {})
+        return [limit for limit, choice in limits.items() if choice["rule"]]
+
     def unmeasured(self, detector: Detector) -> dict[str, str]:
         """What of a detector's calibration could not be measured, and why."""
         reasons = self.told.get("calibration", {}).get("not_measurable", {})
