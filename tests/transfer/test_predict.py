@@ -115,13 +115,28 @@ def test_no_more_episodes_are_drawn_than_asked_for(world):
     assert len(json.loads(told["folds"])) == 2
 
 
-def test_many_hosts_are_held_out_in_groups_and_one_host_not_at_all():
-    host = np.repeat([f"h{i}" for i in range(7)], 4)
-    fold = np.tile([0, 1, 2, 1], 7)
-    found = list(hosts_held_out(host, fold, 3))
-    held = [set(host[each.held_out]) for each in found]
-    assert held == [{"h0", "h3", "h6"}, {"h1", "h4"}, {"h2", "h5"}]
-    for each in found:
-        assert (each.train.astype(int) + each.val + each.held_out == 1).all()
-        assert set(fold[each.val]) == {0}
+def test_hosts_are_held_out_each_alone_many_in_groups_and_a_single_one_not_at_all():
+    for n, expected in ((3, [{"h0"}, {"h1"}, {"h2"}]), (11, None)):
+        host = np.repeat([f"h{i:x}" for i in range(n)], 4)
+        fold = np.tile([0, 1, 2, 1], n)
+        found = list(hosts_held_out(host, fold, 3))
+        held = [set(host[each.held_out]) for each in found]
+        groups = [{"h0", "h3", "h6", "h9"}, {"h1", "h4", "h7", "ha"}, {"h2", "h5", "h8"}]
+        assert held == (expected or groups)
+        for each in found:
+            assert (each.train.astype(int) + each.val + each.held_out == 1).all()
+            assert set(fold[each.val]) == {0}
+    assert len(list(hosts_held_out(np.repeat(list("abcdefghij"), 2), np.tile([0, 1], 10), 3))) == 10
     assert list(hosts_held_out(np.repeat("h", 4), fold[:4], 3)) == []
+
+
+def test_the_fold_that_tells_when_to_stop_is_one_that_the_other_hosts_have():
+    host = np.repeat(["a", "b", "c"], 3)
+    fold = np.array([0, 1, 2, 3, 1, 2, 4, 4, 4])  # fold 0 is of a alone
+    without_a, without_b, _ = hosts_held_out(host, fold, 5)
+    assert set(fold[without_a.val]) == {1}
+    assert set(fold[without_b.val]) == {0}
+    only = np.array([1, 2, 3, 4, 4, 4, 4, 4, 4])
+    without_a, *_ = hosts_held_out(host, only, 5)
+    assert not without_a.val.any()  # something must be learned from
+    assert without_a.train.sum() == 6

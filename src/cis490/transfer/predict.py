@@ -42,6 +42,7 @@ TRANSFER_SCHEMA: Final = pl.Schema(
         "profile": pl.String(),
     }
 )
+ALONE: Final = 10  # hosts at most that are held out each alone, a training for each
 _EPISODE: Final = ["episode_id", "host_id", "profile"]
 
 
@@ -61,7 +62,7 @@ def transfer(
     """Predict episodes of each host of a split by models that know the host, or that do not.
 
     In-host: folds by episode over all hosts, as out of fold. Cross-host: hosts are held out, each
-    alone unless there are more than `evaluation.folds`, then in so many groups; the first fold by
+    alone unless there are more than `ALONE`, then in `evaluation.folds` groups; the first fold by
     episode of the other hosts tells when to stop. Each training uses the first seed, and settings,
     learning rate and micro batch of the split's own model of the architecture: nothing is chosen
     from what is found here. Episodes of test hosts are learned from, by these models alone.
@@ -153,19 +154,22 @@ def _predicted(
     return predict_folds(learner.create, cases, each, name, learner.follow)
 
 
-def hosts_held_out(host: np.ndarray, fold: np.ndarray, most: int) -> Iterator[Fold]:
-    """Hosts held out, each alone or in at most so many groups, dealt in the order of their names.
+def hosts_held_out(host: np.ndarray, fold: np.ndarray, n_groups: int) -> Iterator[Fold]:
+    """Hosts held out, each alone, or of more than `ALONE` in groups, dealt in order of their names.
 
     Args:
         host: (n_cases,) the host of each case.
-        fold: (n_cases,) the fold by episode of each; the lowest tells when to stop.
-        most: groups.
+        fold: (n_cases,) the fold by episode of each; the lowest that the other hosts have tells
+            when to stop, unless they have no other.
+        n_groups: of many hosts.
 
     Yields:
         Nothing of a single host.
     """
     names, of = np.unique(host, return_inverse=True)
-    group, val = of % most, fold == fold.min(initial=0)
-    for number in range(min(len(names), most) if len(names) > 1 else 0):
-        held_out = group == number
-        yield Fold(number, ~held_out & ~val, ~held_out & val, held_out)
+    n_held_out = len(names) if len(names) <= ALONE else n_groups
+    for number in range(n_held_out if len(names) > 1 else 0):
+        held_out = of % n_held_out == number
+        folds = np.unique(fold[~held_out])
+        val = ~held_out & (fold == folds[0]) & (len(folds) > 1)
+        yield Fold(number, ~held_out & ~val, val, held_out)
