@@ -265,6 +265,39 @@ def test_the_threshold_is_the_lowest_from_which_on_all_keep_to_the_limit(
     assert found.hours == pytest.approx(of.clean.sum() * 5 / 3600)
 
 
+@pytest.mark.parametrize("n_highest", [240, 241, 242, 243, 700])
+def test_many_equal_scores_do_not_raise_the_threshold(n_highest: int) -> None:
+    """Beyond the 200 highest ranks are skipped, and the next in line may be as high as the last."""
+    of = windows([[CLEAN] * 600] * 12, [NEVER] * 12)  # ten hours
+    score = np.zeros(7200)
+    score[1000::20] = 0.6
+    score[:n_highest] = 1
+    found = choose(score, of, per_hour=1, hysteresis=0.5)
+    assert found.rule is not None
+    assert 0.6 < found.rule.threshold <= 1
+    assert found.n_false == -(-n_highest // 600)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_threshold_between_few_distinct_scores_is_the_lowest_too(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    of = windows([[CLEAN] * 30] * 80, [NEVER] * 80)
+    score = np.floor(rng.random(2400) ** rng.uniform(0.3, 3) * 12) / 12
+    per_hour = float(rng.integers(1, 200))
+    found = choose(score, of, per_hour=per_hour, hysteresis=0.5)
+    best = None
+    for level in sorted({*score}, reverse=True):
+        above = raised(score, of.first, Rule(level, level / 2))
+        if (rising(above, of.first) & of.clean).sum() > per_hour * found.hours + 1e-9:
+            break
+        best = level
+    if best is None:
+        assert found.rule is None or found.rule.threshold > max(score)
+    else:
+        assert found.rule is not None
+        assert found.rule.threshold <= best
+
+
 def test_alarms_that_run_into_each_other_do_not_make_a_low_threshold_good() -> None:
     # An hour of clean windows: always on is one alarm, yet at 0.5 there are hundreds.
     of = windows([[CLEAN] * 720], [NEVER])

@@ -341,6 +341,32 @@ def test_identical_models_differ_by_exactly_nothing() -> None:
     assert not pair["significant_holm"]
 
 
+def test_a_run_and_three_seeds_that_say_the_same_differ_by_nothing_at_all() -> None:
+    rng = np.random.default_rng(7)
+    truth = rng.integers(5, size=(9, 11)).tolist()
+    said = rng.integers(5, size=(9, 11)).tolist()
+    scores = replicate(scored(truth, *[said] * 4), 400)
+    three = Entrant("gru", "oracle", (1, 2, 3), (1, 2, 3))
+    (pair,) = pairwise_rows(scores, [one(0, "cnn"), three], ORIGIN)
+    assert (pair["diff"], pair["low"], pair["high"], pair["p"]) == (0, 0, 0, 1)
+    assert pair["effect"] is None
+
+
+def test_a_difference_that_resampling_cannot_move_is_no_certainty() -> None:
+    truth = [[k, k] for k in range(5)] * 4
+    wrong = [[(k + 1) % 5] * 2 for k in range(5)] * 4
+    scores = replicate(scored(truth, truth, wrong, truth), 400)
+    entrants = [one(0, "cnn"), one(1, "gru"), one(2, "gbt")]
+    pairs = {
+        (row["model_a"], row["model_b"]): row for row in pairwise_rows(scores, entrants, ORIGIN)
+    }
+    pair = pairs["cnn", "gru"]
+    assert pair["diff"] == 1
+    for name in ("low", "high", "effect", "p", "p_holm", "significant_95", "significant_holm"):
+        assert pair[name] is None
+    assert pairs["cnn", "gbt"]["p_holm"] == 1  # of one test, not of three
+
+
 def test_seeds_are_crossed_with_episodes_and_widen_the_interval() -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(5, size=(30, 11)).tolist()

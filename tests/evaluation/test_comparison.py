@@ -42,6 +42,28 @@ def figure(scores: pl.DataFrame, detector: str, metric: str, **of: Any) -> dict[
     return row
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_a_window_without_a_class_is_refused_not_scored_as_one(nothing: Any) -> None:
+    given = sample()
+    for name in ("truth", "rule"):
+        lacking = np.array(
+            given["predictions"]["rule"] if name == "rule" else given["truth"], object
+        )
+        lacking[[3, 9]] = nothing
+        changed = given | {"truth": lacking}
+        if name == "rule":
+            changed = given | {"predictions": given["predictions"] | {"rule": lacking}}
+        with pytest.raises(Cis490Error, match=rf"{name}: row 3 has no value \(n=2 such rows\)"):
+            compare_detectors(**changed, replicates=100)
+
+
+def test_seeds_that_are_no_integers_are_refused() -> None:
+    given = sample()
+    given["predictions"]["net"] = {"s1": given["predictions"]["rule"]}
+    with pytest.raises(Cis490Error, match="net has the seed 's1'; give integers"):
+        compare_detectors(**given, replicates=100)
+
+
 def test_the_library_gives_the_figures_of_the_workflow(evaluated: World) -> None:
     arguments = evaluated.arguments()
     predictions: dict[str, Any] = {}

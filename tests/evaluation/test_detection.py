@@ -222,7 +222,7 @@ def test_a_threshold_comes_from_out_of_fold_predictions_alone(fleet: Fleet, tmp_
     assert chosen["seeds"] == [0]
     assert chosen["rule"]["release"] == chosen["rule"]["threshold"] / 2
     assert chosen["n_false"] <= OFTEN * chosen["hours"]
-    told = f"|threshold={chosen['rule']['threshold']:.6g}|release="
+    told = f"|threshold={chosen['rule']['threshold']!r}|release="
     assert told in one(fleet.detection, "caught")["signature"]
     assert told in one(fleet.detection, "mcc", scope="threshold")["signature"]
     assert "threshold" not in one(fleet.detection, "mcc", scope="decision")["signature"]

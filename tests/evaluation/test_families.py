@@ -104,3 +104,10 @@ def test_an_episode_alone_in_its_stratum_moves_nothing() -> None:
     first = Figure("alarm", "all", "x", 1, np.array([True, False, False]))
     both = Figure("alarm", "all", "x", 1, np.array([True, True, False]))
     assert moved([first, both], ["a", "b", "b"]) == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["delay", "share", "other"])
+def test_one_episode_says_the_same_in_every_replicate_and_has_no_interval(kind: Any) -> None:
+    of_one = figure(kind, n=6)._replace(episodes=np.arange(6) == 2)
+    of_two = of_one._replace(episodes=np.arange(6) < 2)
+    assert moved([of_one, of_two], ["io-walk"] * 6) == [False, True]

@@ -209,3 +209,19 @@ def test_runs_do_not_mix() -> None:
         for run in range(2):
             alone = family(both[run : run + 1], of).values(drawn)
             np.testing.assert_allclose(together[:, run], alone[:, 0])
+
+
+@pytest.mark.parametrize("n_false", [1, 10, 100])
+def test_replicates_of_grouped_scores_stay_shares(n_false: int) -> None:
+    rng = np.random.default_rng(n_false)
+    unit, index = np.divmod(np.arange(6000), 60)
+    phase = np.where((unit % 2 == 0) & (index >= 30), INFECTING, 0)
+    score = np.where(phase == INFECTING, rng.beta(50, 1, 6000), rng.beta(1, 50, 6000))
+    score[np.flatnonzero(phase == 0)[:n_false]] = rng.beta(50, 1, n_false)
+    of = Windows(unit, index, phase, np.full(100, NEVER), 10, 5)
+    family = Ranking(score[None], of)
+    assert "|groups=" in family.figures[0].told
+    drawn = rng.multinomial(100, np.full(100, 0.01), size=1000).T
+    values = family.values(drawn.astype(np.float32))
+    assert values.max() <= 1
+    assert values.min() >= 0

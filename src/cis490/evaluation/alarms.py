@@ -241,7 +241,9 @@ def choose(score: np.ndarray, windows: Windows, *, per_hour: float, hysteresis: 
     threshold, kept = 0.0, -1
     for rank in spaced_ranks(n):
         if count(Rule(ranked[rank], hysteresis * ranked[rank])) > per_hour * hours + 1e-9:
-            threshold = float(np.nextafter(ranked[kept + 1], 2))
+            # The next lower score: after skipped ranks those next in line may be as high.
+            below = 0 if kept < 0 else int(np.searchsorted(-ranked, -ranked[kept], side="right"))
+            threshold = float(np.nextafter(ranked[below], 2))
             break
         kept = rank
     if threshold > 1:

@@ -135,6 +135,14 @@ def _column(name: str, values: ArrayLike, n: int | None = None) -> np.ndarray:
         raise InputError(f"{name}: {len(column)} values for {n} windows of truth")
     if column.dtype.kind == "f" and len(column):
         raise InputError(f"{name}: holds numbers with a point; give classes as text or integers")
+    if column.dtype.kind == "O":
+        # NaN is not itself.
+        lacks = [i for i, value in enumerate(column) if value is None or value != value]
+        if lacks:
+            raise InputError(
+                f"{name}: row {lacks[0]} has no value (n={len(lacks)} such rows); leave such "
+                "windows out of truth and of all predictions"
+            )
     return column.astype(str)
 
 
@@ -158,6 +166,8 @@ def _runs(
             for seed, of in by_seed.items()
         ]
         seeds = tuple(seed for seed in by_seed if seed is not None)
+        if wrong := [seed for seed in seeds if not isinstance(seed, int | np.integer)]:
+            raise InputError(f"predictions: {name} has the seed {wrong[0]!r}; give integers")
         places = tuple(range(len(runs), len(runs) + len(own)))
         entrants.append(Entrant(name, "", seeds, places, _digest(*own)))
         runs += own

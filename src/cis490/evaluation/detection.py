@@ -270,8 +270,8 @@ def _heard(score: np.ndarray, windows: Windows, rule: Rule) -> list[Heard]:
 
 
 def _told(rule: Rule) -> str:
-    """What a signature says of a threshold."""
-    return f"|threshold={rule.threshold:.6g}|release={rule.release:.6g}|chosen=out_of_fold"
+    """What a signature says of a threshold, to the last digit: thresholds lie near 1."""
+    return f"|threshold={rule.threshold!r}|release={rule.release!r}|chosen=out_of_fold"
 
 
 def _episode_rows(

@@ -164,10 +164,14 @@ def figure_rows(
 
 
 def moved(figures: Sequence[Figure], strata: Sequence[str]) -> list[bool]:
-    """Whether resampling can move each figure: an episode alone in its stratum is always drawn."""
+    """Whether resampling can move each figure: one that rests on two episodes or more, for a single
+    one says the same whenever it is drawn, and on one of a stratum of several, for an episode alone
+    in its stratum is always drawn."""
     names, sizes = np.unique(list(strata), return_counts=True)
     alone = np.isin(strata, names[sizes == 1])
-    return [bool((figure.episodes & ~alone).any()) for figure in figures]
+    return [
+        bool(figure.episodes.sum() > 1 and (figure.episodes & ~alone).any()) for figure in figures
+    ]
 
 
 def _mean_over_seeds(entrant: Entrant, values: np.ndarray) -> np.ndarray:

@@ -162,7 +162,7 @@ class _Groups:
     def values(self, drawn: np.ndarray) -> np.ndarray:
         """(F, b)."""
         found = without_threshold(self.positive @ drawn, self.negative @ drawn)
-        return np.asarray(found + self.shift[:, None])
+        return np.asarray(np.clip(found + self.shift[:, None], 0, 1))
 
 
 def _needed(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:

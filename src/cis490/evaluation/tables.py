@@ -256,6 +256,22 @@ class _Figure:
         }
 
 
+def settled(x: np.ndarray | float) -> np.ndarray:
+    """With 0 for what is rounding alone: the mean of equal numbers is not always that number."""
+    return np.where(np.abs(x) < NO_WIDTH, 0.0, x)
+
+
+def paired_interval(difference: float, replicated: np.ndarray) -> Interval:
+    """The 95% interval of a difference from its (B,) replicates; both are `settled`.
+
+    None of no width, which is not certainty, but for 0: what never differs differs by nothing.
+    """
+    interval = percentile_interval(replicated)
+    if interval and difference and interval[1] - interval[0] < NO_WIDTH:
+        return None
+    return interval
+
+
 def change_row(
     metric: str,
     part: str,
@@ -276,11 +292,10 @@ def change_row(
         origin: of the split.
     """
     row, runs = scores.rows[f][0], list(entrant.runs)
-    diff = float((scores.estimates[f, runs] - before.estimates[f, runs]).mean())
+    diff = float(settled((scores.estimates[f, runs] - before.estimates[f, runs]).mean()))
     drawn = [entrant.mean_over_seeds(each.replicates[f]) for each in (scores, before)]
-    interval = percentile_interval(drawn[0] - drawn[1]) if scores.resampled[f] else None
-    if interval and diff and interval[1] - interval[0] < NO_WIDTH:
-        interval = None
+    moved = settled(drawn[0] - drawn[1])
+    interval = paired_interval(diff, moved) if scores.resampled[f] else None
     low, high = interval or (None, None)
     return row._asdict() | {
         "split": origin.split,
@@ -328,8 +343,8 @@ def pairwise_rows(
 ) -> list[dict[str, Any]]:
     """Rows of pairwise.parquet: macro F1 of each pair of entrants, a - b, on shared replicates.
 
-    Without episodes to resample, interval, effect, p and significance are null: nothing can be
-    said. The effect is of episodes alone, with the seeds as they were trained.
+    Where resampling cannot move the difference, interval, effect, p and significance are null:
+    nothing can be said. The effect is of episodes alone, with the seeds as they were trained.
 
     Args:
         scores: with macro F1 of everything.
@@ -339,14 +354,15 @@ def pairwise_rows(
     f = scores.find(*ALL, COMPARED)
     assert f is not None, "pairs are compared in macro F1 of everything"
     means = [entrant.mean_over_seeds(scores.replicates[f]) for entrant in entrants]
-    estimates = [float(scores.estimates[f, list(entrant.runs)].mean()) for entrant in entrants]
+    estimates = [scores.estimates[f, list(entrant.runs)].mean() for entrant in entrants]
     of_runs = scores.rows[f][1].influence(COMPARED, scores.strata)
     influence = [of_runs[list(entrant.runs)].mean(0) for entrant in entrants]
     rows: list[dict[str, Any]] = []
     for i, j in combinations(range(len(entrants)), 2):
         a, b = entrants[i], entrants[j]
-        difference, diff = means[i] - means[j], estimates[i] - estimates[j]
-        interval = percentile_interval(difference) if scores.resampled[f] else None
+        difference, diff = settled(means[i] - means[j]), float(settled(estimates[i] - estimates[j]))
+        between = settled(influence[i] - influence[j])
+        interval = paired_interval(diff, difference) if scores.resampled[f] else None
         low, high = interval or (None, None)
         rows.append(
             {
@@ -359,9 +375,7 @@ def pairwise_rows(
                 "diff": diff,
                 "low": low,
                 "high": high,
-                "effect": effect_size(diff, influence[i] - influence[j], scores.strata)
-                if interval
-                else None,
+                "effect": effect_size(diff, between, scores.strata) if interval else None,
                 "p": p_value(difference) if interval else None,
                 "significant_95": interval[0] > 0 or interval[1] < 0 if interval else None,
             }

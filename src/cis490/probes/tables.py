@@ -11,10 +11,16 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from cis490.channels import PHASES
-from cis490.evaluation.bootstrap import percentile_interval
 from cis490.evaluation.breakdowns import COMPARED, Cell, Scored, replicate
 from cis490.evaluation.families import Figure, share
-from cis490.evaluation.tables import Entrant, Interval, Provenance, metric_rows
+from cis490.evaluation.tables import (
+    Entrant,
+    Interval,
+    Provenance,
+    metric_rows,
+    paired_interval,
+    settled,
+)
 from cis490.probes.data import Windows
 
 SCOPE: Final = "probe"
@@ -161,7 +167,8 @@ def paired_row(
     values: np.ndarray | None,
 ) -> dict[str, Any]:
     """The row of a difference, from its (B,) replicates; None if nothing can move it."""
-    interval = None if values is None else percentile_interval(values)
+    estimate = float(settled(estimate))
+    interval = None if values is None else paired_interval(estimate, settled(values))
     kind = "percentile" if interval else "none"
     n_valid = 0 if values is None else int((~np.isnan(values)).sum())
     return row(name, metric, estimate, n, origin, interval=interval, kind=kind, n_valid=n_valid)
