@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from cis490.channels import PHASES
 from cis490.errors import FormatError
-from cis490.evaluation.tables import METRICS_SCHEMA, PAIRWISE_SCHEMA
+from cis490.evaluation.tables import BEST_OF, METRICS_SCHEMA, PAIRWISE_SCHEMA
 from cis490.files import read_json, read_parquet_metadata, write_parquet
 from tests.evaluation.world import SKILL, SMALL, SOME, World
 
@@ -186,7 +186,22 @@ def test_the_order_of_the_models_changes_no_number(evaluated: World, tmp_path: P
 
 def test_a_model_more_changes_no_other_models_interval(evaluated: World, tmp_path: Path) -> None:
     more = World(tmp_path, SMALL, {**SKILL, ("mlp", "oracle"): 0.3}).write().evaluate()
-    assert more.metrics.filter(pl.col("model") != "mlp").equals(evaluated.metrics)
+    own = pl.col("metric") != BEST_OF  # which asks who else there is
+    found = more.metrics.filter(own, pl.col("model") != "mlp")
+    assert found.equals(evaluated.metrics.filter(own))
+
+
+def test_how_often_each_is_the_best_of_its_mode_on_val_is_told(evaluated: World) -> None:
+    shares = evaluated.metrics.filter(metric=BEST_OF)
+    assert set(shares["part"]) == {"val"}
+    on_val = evaluated.metrics.filter(pl.col("seed").is_null(), part="val", scope="all")
+    f1 = on_val.filter(metric="macro_f1")
+    for (mode,), rows in shares.group_by("mode"):
+        assert rows["estimate"].sum() == pytest.approx(1)
+        own = f1.filter(pl.col("model").is_in(rows["model"].to_list()), mode=mode)
+        best = own.sort("estimate", "model", descending=[True, False])["model"][0]
+        first = rows.sort("estimate", descending=True)["model"][0]
+        assert (len(own), first) == (len(rows), best)
 
 
 def test_baselines_learn_from_train_only(evaluated: World, tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ class Fleet(World):
             "profile",
             status=pl.when(lacking).then(pl.lit("degraded")).otherwise(pl.lit("accepted")),
             reasons=reasons.cast(pl.List(pl.String)),
+            started_wall_ns=pl.int_range(pl.len()).over("host_id") * 90 * 10**9,
+            duration_s=pl.lit(60.0),
         )
 
     def _write_training(self) -> None:

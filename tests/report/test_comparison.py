@@ -30,6 +30,8 @@ def validation(world: World, *, without_netflow: Sequence[str] = ()) -> pl.DataF
         "profile",
         status=pl.when(lacking).then(pl.lit("degraded")).otherwise(pl.lit("accepted")),
         reasons=reasons.cast(pl.List(pl.String)),
+        started_wall_ns=pl.int_range(pl.len()).over("host_id") * 90 * 10**9,
+        duration_s=pl.lit(60.0),
     )
 
 
@@ -485,3 +487,18 @@ def test_a_baseline_that_is_surely_better_is_told_on_the_first_screen(tmp_path: 
         world = World(tmp_path / name, LARGER, skill).write().evaluate()
         first = report(world).read_text().partition(END_OF_HEADLINE)[0]
         assert ("**A baseline is better:** minirocket realistic reaches 0." in first) == told, name
+
+
+def test_episodes_of_test_hosts_recorded_beside_training_ones_are_counted(tmp_path: Path) -> None:
+    world = World(tmp_path, SMALL, SKILL).write().evaluate()
+    text = report(world).read_text()
+    verdicts = validation(world)
+    split = read_json(world.arguments()["split_json"])
+    began = {
+        part: verdicts.filter(pl.col("host_id").is_in(split[f"{part}_hosts"]))["started_wall_ns"]
+        for part in ("train", "test")
+    }
+    beside = [any(abs(a - b) < 60 * 10**9 for b in began["train"]) for a in began["test"]]
+    told = f"{sum(beside)} of {len(beside)} episodes of test hosts were recorded while one"
+    assert told in text
+    assert sum(beside) > 0

@@ -88,7 +88,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "with the test rows? gbt realistic test artefacts changed 0 8",
         "changed with the test rows: none. Something was learned from exchanged labels: no.",
         "Not measurable: background_starts: no exec.jsonl says when.",
-        "1 channel of 2 surely above the clock: proc.wchar.",
+        "1 channel of 2 above the clock with the whole interval, each taken by itself: proc.wchar.",
         "proc.wchar 0.503 [0.403, 0.603] +0.266 [+0.166, +0.366] 8 qmp.rd_ops 0.227",
         "io-walk all macro_f1 +0.112 [+0.012, +0.212] 8",
         "qmp permuted gbt realistic macro f1 lost +0.371",

@@ -25,6 +25,7 @@ from cis490.evaluation.metrics import K, confusion
 from cis490.evaluation.tables import (
     Entrant,
     Provenance,
+    best_rows,
     coverage_rows,
     metric_rows,
     metrics_frame,
@@ -128,6 +129,9 @@ def score(
         scores = replicate(scored, origin.replicates, group)
         rows += metric_rows(part, scores, entrants, origin)
         n_figures += len(scores.rows)
+        if part == "val":  # which chooses
+            rivals = [each for each in entrants if each.mode != MODE and each.model not in TRAINED]
+            rows += best_rows(part, scores, rivals, origin)
         if paired and scores.find(*ALL, COMPARED) is not None:
             pairs = pairwise_rows(scores, entrants, origin)
     logger.info("%s: %d figures of %d runs", part, n_figures, len(scored.predicted))

@@ -62,9 +62,9 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
         "significant_holm": pl.Boolean,
     }
 )
-DECIDED: Final = (
-    "decision"  # scope of windows told apart by whether the likeliest phase is infected
-)
+# Scope of infected windows told from clean ones by the likeliest phase.
+DECIDED: Final = "decision"
+BEST_OF: Final = "best_of_mode"
 COVERAGE: Final = "macro_f1_coverage"
 BCA: Final = "macro_f1_bca"
 BCA_COVERAGE: Final = "macro_f1_bca_coverage"
@@ -310,6 +310,46 @@ def change_row(
         "n_valid_replicates": int(scores.n_valid[f]),
         "signature": origin.signature(metric, "percentile" if interval else "none", entrant, row.n),
     }
+
+
+def best_rows(
+    part: str, scores: Replicated, rivals: Sequence[Entrant], origin: Provenance
+) -> list[dict[str, Any]]:
+    """How often each rival has the highest macro F1 of its mode, as a share of the replicates.
+
+    Nothing without replicates, and of a rival alone in its mode. A tie goes to the first name, as
+    where the best is chosen.
+    """
+    f = scores.find(*ALL, COMPARED)
+    if f is None or not scores.resampled[f]:
+        return []
+    rows: list[dict[str, Any]] = []
+    row = scores.rows[f][0]
+    for mode in dict.fromkeys(rival.mode for rival in rivals):
+        own = sorted((each for each in rivals if each.mode == mode), key=lambda each: each.model)
+        means = np.stack([each.mean_over_seeds(scores.replicates[f]) for each in own])
+        means = means[:, ~np.isnan(means).any(0)]
+        if len(own) < 2 or not means.shape[1]:
+            continue
+        shares = np.bincount(means.argmax(0), minlength=len(own)) / means.shape[1]
+        rows += [
+            row._asdict()
+            | {
+                "split": origin.split,
+                "model": rival.model,
+                "mode": mode,
+                "seed": None,
+                "part": part,
+                "metric": BEST_OF,
+                "estimate": float(share),
+                "low": None,
+                "high": None,
+                "n_valid_replicates": means.shape[1],
+                "signature": origin.signature(BEST_OF, "none", rival, row.n),
+            }
+            for rival, share in zip(own, shares, strict=True)
+        ]
+    return rows
 
 
 def coverage_rows(

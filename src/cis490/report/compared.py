@@ -93,7 +93,10 @@ def _significance(results: Results) -> Section:
         f"and {corrected} after Holm's correction over all pairs (p < {ALPHA}). All pairs: "
         "pairwise.parquet.",
     ]
-    if 2 / (results.replicates + 1) * len(tested) >= ALPHA:
+    least = 2 / (results.replicates + 1) * len(tested)
+    if least < ALPHA:
+        blocks += [f"The least p after that correction, with so many replicates, is {p(least)}."]
+    else:
         blocks += [
             f"With {results.replicates:,} replicates no p is small enough to stay under {ALPHA} "
             f"after Holm's correction over {len(tested)} pairs: raise evaluation.replicates.",

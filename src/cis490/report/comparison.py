@@ -118,8 +118,8 @@ def _curves(results: Results, link: str) -> list[str]:
     return [
         "### Training curves",
         "",
-        "Every seed, the failed ones too. A marked epoch is the one whose weights were kept; val "
-        "chose it, so val flatters there.",
+        "Every seed, the failed ones too, without the phase filter. A marked epoch is the one "
+        "whose weights were kept; val chose it, so val flatters there.",
         "",
         f"![Macro F1 and loss over the epochs, for split {results.name}]({link})",
         "",

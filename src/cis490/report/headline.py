@@ -12,6 +12,7 @@ from cis490.channels import PHASES
 from cis490.episodes.summary import downgraded_hosts
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
+from cis490.evaluation.tables import BEST_OF
 from cis490.markdown import one_line
 from cis490.report import transferred
 from cis490.report.blocks import Block, Table
@@ -32,6 +33,8 @@ END_OF_HEADLINE: Final = "<!-- end of headline -->"
 
 # Under this macro F1 of window index alone a corpus is fit for use (docs/statistics.md).
 FIT_FOR_USE: Final = 0.30
+# Share of draws of val in which the best must stay so for its choice to be told as it is.
+OFTEN: Final = 0.95
 
 _QUESTION: Final = {
     "host": "Does a detector trained on these machines ({train}) work on a machine it has never "
@@ -191,6 +194,8 @@ def caveats(results: Results) -> list[str]:
             f"**Unstable:** macro F1 differs between {count(len(results.all_seeds), 'seed')} by a "
             f"standard deviation above {UNSTABLE}: {listing(names)}."
         )
+    if chosen := by_chance(results):
+        bullets.append(f"**Best by val, by chance:** {chosen}")
     if figure:
         bullets.append(
             "**Conditional on these hosts:** the intervals resample episodes of "
@@ -253,6 +258,30 @@ def _fit(clock: dict[str, Any]) -> str:
     return f"over {bar}, so the corpus is not fit for use: phases can be told from the time alone"
 
 
+def by_chance(results: Results) -> str:
+    """How often the answer's detector is the best in replicates of val, if not nearly always."""
+    best = results.leader
+    figure = results.figure(best, BEST_OF, part="val")
+    if best is None or figure is None or figure["estimate"] > OFTEN:
+        return ""
+    others = [
+        (other["estimate"], each.model)
+        for each in results.detectors
+        if each.mode == best.mode and each != best
+        if (other := results.figure(each, BEST_OF, part="val"))
+    ]
+    told = [
+        f"{model} in {share:.0%}"
+        for share, model in sorted(others, reverse=True)
+        if share > 1 - OFTEN
+    ]
+    rest = f"; {listing(told)}" if told else ""
+    return (
+        f"of draws of the {count(figure['n_episodes'], 'episode')} of val {best.model} is the best "
+        f"in {figure['estimate']:.0%}{rest}."
+    )
+
+
 def coverage(results: Results) -> str:
     """How much less than 95% the intervals cover: measured, or what simulations found."""
     told = []
@@ -262,12 +291,13 @@ def coverage(results: Results) -> str:
             told.append(share)
     if told:
         return (
-            "a 95% interval covers less than it says. Measured for the headline, with these "
-            f"episodes as if they were the population: {' and '.join(told)}."
+            "with few episodes a 95% interval may cover less than it says. Measured for the "
+            "headline, with these episodes as if they were the population: "
+            f"{' and '.join(told)}."
         )
     return (
-        "a 95% interval covers less than it says: in a simulation 86% at 8 episodes, 92% at "
-        f"20-32, 95% from 60. Here {count(results.n_episodes, 'episode')}."
+        "with few episodes a 95% interval covers less than it says: in a simulation 86% at 8 "
+        f"episodes, 92% at 20-32, 95% from 60. Here {count(results.n_episodes, 'episode')}."
     )
 
 

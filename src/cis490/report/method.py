@@ -34,8 +34,8 @@ def provenance(found: Sequence[Results]) -> list[Block]:
         Table(["split", "hash", "seeds", "signature of the headline"], rows, align="llll"),
         "Every number here stands in metrics.parquet, pairwise.parquet, detection.parquet, "
         "alarms.parquet, calibration.parquet, reliability.parquet, probes.parquet, "
-        "robustness.parquet, summary.json and the eval.json files of its split, in the split's "
-        "json, or in validation.parquet.",
+        "robustness.parquet, transfer.parquet, summary.json and the eval.json files of its split, "
+        "in the split's json, or in validation.parquet.",
     ]
 
 

@@ -38,8 +38,9 @@ from cis490.report.tiles import tiles
 # Sections that are open from the start though no picture shows them.
 _OPEN: Final = ("Alarms", "Probes")
 _CURVES: Final = (
-    "Val macro F1 and losses over the epochs: every seed, the failed ones too. A mark is the epoch "
-    "whose weights were kept; val chose it, so val flatters there. Single trainings: no interval."
+    "Val macro F1, without the phase filter, and losses over the epochs: every seed, the failed "
+    "ones too. A mark is the epoch whose weights were kept; val chose it, so val flatters there. "
+    "Single trainings: no interval."
 )
 _ROBUSTNESS: Final = (
     "Macro F1 on the part shown when rows of telemetry are lost and clocks are off; nothing is "

@@ -47,9 +47,9 @@ def pitfalls(results: Results, verdicts: pl.DataFrame) -> list[Block]:
         for stage in ("probes", "robustness")
     )
     rows = [
-        ["Sampling bias", _sampling(results), split],
-        ["Label inaccuracy", _labels(results, verdicts), metrics],
-        ["Data snooping", _snooping(results), f"{split} {metrics}{probes}"],
+        ["Sampling bias", _sampling(results, verdicts), f"{split} results/validation.parquet"],
+        ["Label inaccuracy", _labels(results, verdicts), f"{metrics} results/validation.parquet"],
+        ["Data snooping", _snooping(results, verdicts), f"{split} {metrics}{probes}"],
         ["Spurious correlations", _spurious(results), f"{folder}/pairwise.parquet{probes}"],
         ["Biased parameter selection", _selection(results), f"{metrics} {detection}"],
         ["Inappropriate baseline", _baseline(results), f"{folder}/pairwise.parquet"],
@@ -75,13 +75,19 @@ def _n(results: Results) -> str:
     return f"n = {count(results.n_episodes, 'episode')}"
 
 
-def _sampling(results: Results) -> str:
+def _sampling(results: Results, verdicts: pl.DataFrame) -> str:
     split = results.split
     machines = results.keys("host", "macro_f1")
     told = f"{results.part or 'nothing'}: {_n(results)} of {hosts(machines)}"
     if split["recipe"] == "host":
         told += f", trained on {hosts(split['train_hosts'])}"
     told += f". Not tested: {profiles(split['untested_profiles'])}."
+    usable = verdicts.filter(pl.col("status").is_in(USABLE))
+    of_host = {name: set(usable.filter(host_id=name)["profile"]) for name in machines}
+    every = set().union(*of_host.values())
+    for name, known in of_host.items():
+        if lacking := sorted(every - known):
+            told += f" {name} has no episode of {profiles(lacking)}, so its mix is another."
     if len(machines) < 2:
         told += " One host is no sample of hosts: what holds here need not hold on the next."
     return told
@@ -96,11 +102,11 @@ def _labels(results: Results, verdicts: pl.DataFrame) -> str:
     return (
         f"Macro F1 {interval(clear)} on the {count(clear['n_windows'], 'window')} that one phase "
         f"covers to 0.8 or more, {interval(results.figure(results.leader, 'macro_f1'))} on all "
-        f"({results.leader}). {told}"
+        f"({results.leader}). {told} Who labelled, and how well, no figure here can tell."
     )
 
 
-def _snooping(results: Results) -> str:
+def _snooping(results: Results, verdicts: pl.DataFrame) -> str:
     split = results.split
     both = set(split["train_hosts"]) & set(split["test_hosts"])
     shared = {
@@ -109,6 +115,8 @@ def _snooping(results: Results) -> str:
         "time": "test episodes are later than all of training",
     }
     told = f"Recipe {split['recipe']}: {shared[split['recipe']]}; no episode is in two parts."
+    if split["recipe"] == "host":
+        told += _at_the_same_time(verdicts, split["train_hosts"], split["test_hosts"])
     probe = Detector("gbt", "realistic"), "macro_f1_over_episodes", "probe", "split_by_window"
     if "probes" in results.told:
         changed = len(results.told["probes"]["changed"])
@@ -120,6 +128,24 @@ def _snooping(results: Results) -> str:
     val = results.figure(results.leader, "macro_f1", part="val")
     return f"{told} {results.leader} has {interval(val)} on val, which chose it, and " + (
         f"{interval(results.figure(results.leader, 'macro_f1'))} on test."
+    )
+
+
+def _at_the_same_time(verdicts: pl.DataFrame, train: list[str], test: list[str]) -> str:
+    """How many episodes of test hosts were recorded while one of a training host was."""
+    usable = verdicts.filter(pl.col("status").is_in(USABLE)).with_columns(
+        begin="started_wall_ns",
+        end=pl.col("started_wall_ns") + (pl.col("duration_s") * 1e9).cast(pl.Int64),
+    )
+    learned, tested = (usable.filter(pl.col("host_id").is_in(hosts)) for hosts in (train, test))
+    if learned.is_empty() or tested.is_empty():
+        return ""
+    begun = learned["begin"].sort().search_sorted(tested["end"], side="left")
+    ended = learned["end"].sort().search_sorted(tested["begin"], side="right")
+    return (
+        f" {(begun > ended).sum():,} of {count(len(tested), 'episode')} of test hosts were "
+        "recorded while one of a training host was: what they shared then, as hardware, stays "
+        "shared."
     )
 
 
@@ -166,7 +192,13 @@ def _baseline(results: Results) -> str:
         f"{results.leader} minus {each}: {difference(results.pair(results.leader, each))}"
         for each in fair
     ]
-    return f"{'; '.join(told)} macro F1, paired, {_n(results)}."
+    alike = [
+        str(each)
+        for each in fair
+        if (pair := results.pair(results.leader, each)) and not pair["significant_95"]
+    ]
+    verdict = f" It could not be told from {listing(alike)}." if alike else ""
+    return f"{'; '.join(told)} macro F1, paired, {_n(results)}.{verdict}"
 
 
 def _measures(results: Results) -> str:
@@ -209,7 +241,8 @@ def _lab(results: Results) -> str:
     machines = results.keys("host", "macro_f1")
     told = (
         "Not answered: all episodes were recorded on purpose, on virtual machines, so nothing here "
-        "was measured in production."
+        "was measured in production. Whether a sample is malware or imitates it, its episodes do "
+        "not tell."
     )
     if results.leader is None or not machines:
         return told
@@ -232,5 +265,7 @@ def _threat(results: Results) -> str:
     )
     for each in (best, results.best(results.modes[1])):
         if lost := results.figure(each, "macro_f1_change", "robustness", "lying_guest"):
-            told += f" A guest that lies changes {each} by {signed(lost)}."
-    return told
+            deaf = lost["estimate"] == lost["low"] == lost["high"] == 0
+            changed = "nothing, for it does not listen" if deaf else signed(lost)
+            told += f" A guest that lies changes {each} by {changed}."
+    return f"{told} Malware that shapes what the host sees of it was not tested."

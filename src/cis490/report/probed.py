@@ -81,7 +81,7 @@ def _probes(results: Results) -> Section:
         rows.append([question, name, part, metric.replace("_", " "), *cells, f"{n:,}"])
     header = ["question", "detector", "part", "figure", "value", "by chance", "p", "episodes"]
     blocks: list[Block] = [
-        "Each asks for something that a sound detector does not have. **By chance**: its mean and "
+        "What could embarrass a detector; some rows only inform. **By chance**: its mean and "
         "the middle 95% of its draws; of gbt on exchanged labels the interval of its mean. "
         "Definitions: docs/statistics.md.",
         Table(header, rows, align="llll"),
@@ -112,7 +112,8 @@ def _channels(results: Results) -> Section | None:
     above = results.told["probes"]["over_clock"]
     blocks: list[Block] = [
         f"Macro F1 of gbt on the six statistics of one channel, {results.part}. "
-        f"{count(len(above), 'channel')} of {len(rows)} surely above the clock: {listing(above)}.",
+        f"{count(len(above), 'channel')} of {len(rows)} above the clock with the whole interval, "
+        f"each taken by itself: {listing(above)}.",
         Table(["channel", "macro F1", "minus the clock", "episodes"], rows),
     ]
     return Section(CHAPTER, "Each channel alone", blocks)

@@ -42,11 +42,13 @@ def _training(results: Results) -> Section:
             ]
         )
     header = [
-        *("detector", "mode", "seeds", "val macro F1, mean", "sd on val"),
+        *("detector", "mode", "seeds", "val macro F1 in training", "sd on val"),
         *(f"sd on {results.part}", "best seed", "learning rate", "collapses"),
     ]
     blocks: list[Block] = [
-        f"Means and standard deviations over seeds that did not fail; {sample(results, 'val')}. A "
+        f"Means and standard deviations over seeds that did not fail; {sample(results, 'val')}. In "
+        "training a window is judged by itself, without the phase filter, so figures on val are "
+        "others there than in the tables above. A "
         "model's exported seed is the best by val. A collapse that was mended is counted here and "
         "told in its collapse_report.json.",
         Table(header, rows, align="ll"),
