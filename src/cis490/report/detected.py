@@ -21,6 +21,7 @@ from cis490.report.text import (
     interval,
     listing,
     measured,
+    near_one,
     small,
 )
 from cis490.words import count
@@ -138,11 +139,9 @@ def _allowed(results: Results) -> list[Section]:
 
 
 def _chosen(choice: Mapping[str, Any]) -> list[str]:
-    """A threshold, to two digits of its distance from 1 where it is near, and what it gave."""
-    threshold = choice["rule"]["threshold"]
-    near = 0.99 < threshold < 1
-    shown = f"1 - {1 - threshold:.1e}" if near else f"{threshold:.3g}"
-    return [shown, f"{choice['n_false']} in {choice['hours']:.2f} h"]
+    """A threshold, and what it gave where it was chosen."""
+    threshold = near_one(choice["rule"]["threshold"])
+    return [threshold, f"{choice['n_false']} in {choice['hours']:.2f} h"]
 
 
 def _false_alarms(limit: str) -> str:

@@ -71,7 +71,8 @@ def _points(results: Results, detector: Detector, keys: list[str]) -> list[tuple
 
 
 def _draw(lines: list[tuple[Detector, list[tuple[float, Figure]]]], best: list[Detector]) -> Canvas:
-    right = max(text_width(str(detector), SMALL) for detector, _ in lines) + 16
+    weights = {detector: "bold" if detector in best else "normal" for detector, _ in lines}
+    right = max(text_width(str(each), SMALL, weight) for each, weight in weights.items()) + 16
     left, top = 42, 12
     canvas = Canvas.of(WIDTH, top + _HEIGHT + 42)
     axes = canvas.axes(left, top, WIDTH - left - right, _HEIGHT)
@@ -91,9 +92,8 @@ def _draw(lines: list[tuple[Detector, list[tuple[float, Figure]]]], best: list[D
         ends.append((points[-1][1]["estimate"], detector))
     for y, detector in spread(ends, _APART / _HEIGHT):
         colour = mode_colour(detector.mode) if detector in best else SOFT
-        weight = "bold" if detector in best else "normal"
         at = WIDTH - right + 8, top + _HEIGHT * (1 - y)
-        label: dict[str, Any] = {"size": SMALL, "color": colour, "weight": weight}
+        label: dict[str, Any] = {"size": SMALL, "color": colour, "weight": weights[detector]}
         canvas.text(*at, str(detector), va="center", **label)
     middle = left + (WIDTH - left - right) / 2
     style: dict[str, Any] = {"ha": "center", "va": "center", "size": SMALL, "color": SOFT}

@@ -49,6 +49,11 @@ def signed(figure: dict[str, Any] | None) -> str:
     return difference(figure and {**figure, "diff": figure["estimate"]})
 
 
+def near_one(share: float) -> str:
+    """A share to three digits, and near 1 its distance from it to two."""
+    return f"1 - {1 - share:.1e}" if 0.999 < share < 1 else f"{share:.3g}"
+
+
 def rate(figure: dict[str, Any] | None) -> str:
     """A rate with its interval, or, below 10/n, that it is not measurable, and what bounds it."""
     if figure is None:

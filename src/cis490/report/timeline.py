@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,13 @@ from cis490.report.style import (
     text_width,
 )
 from cis490.report.svg import Picture
-from cis490.report.text import NOTHING
+from cis490.report.text import NOTHING, near_one
 from cis490.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LEFT: Final = 34
+_LEFT: Final = 66
 _HEIGHT: Final = 96
 
 
@@ -76,7 +77,7 @@ class Episode:
     def table(self) -> Table:
         """Every window."""
         rows = [
-            [f"{end:g}", phase, f"{score:.3f}", "alarm" if alarm else NOTHING]
+            [f"{end:g}", phase, near_one(score), "alarm" if alarm else NOTHING]
             for end, phase, score, alarm in zip(
                 self.end_s, self.phase, self.score, self.alarm, strict=True
             )
@@ -172,7 +173,8 @@ def timeline(results: Results, rank: str, episode: Episode | None) -> Picture:
         f"**{rank.capitalize()}** of {count(episode.n, 'infected episode')} (place {episode.rank} "
         f"by delay) for {best}, seed {row['seed']}: `{row['episode_id']}`, {row['profile']} on "
         f"{row['host_id']}; {found}, {false} before it. The strip: the phase of each window; the "
-        "line: its alarm score, at its end; dashed: the threshold. One episode, so no interval.",
+        "line: its alarm score, at its end; dashed: the threshold; on a scale of log-odds, for both "
+        "lie near 1. One episode, so no interval.",
         canvas.figure,
         (episode.table,),
     )
@@ -198,13 +200,15 @@ def _draw(episode: Episode, colour: str) -> Canvas:
     for each in (strip, axes):
         each.set_xlim(0, last)
     _strip(strip, episode, (WIDTH - _LEFT - 8) / last)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    score, threshold = _log_odds(episode.score), float(_log_odds(episode.threshold))
+    low, high = 3 * math.floor(min(-3, *score) / 3), 3 * math.ceil(max(3, threshold, *score) / 3)
+    axes.set_ylim(low - 0.3, high + 0.3)
+    ticks = range(low, high + 1, 3)
+    axes.set_yticks(ticks, [_share_of(tick) for tick in ticks])
     axes.grid(axis="y")
     axes.spines["left"].set_visible(False)
     onset = episode.row["onset_s"]
-    for each in (strip, axes):
-        each.axvline(onset, color=INK, linewidth=1.2)
+    axes.axvline(onset, color=INK, linewidth=1.2)
     first = episode.row["first_alarm_s"]
     words = f"infection at {onset:.1f} s"
     canvas.text(_LEFT, 12, words, va="center", size=SMALL, color=INK)
@@ -215,12 +219,25 @@ def _draw(episode: Episode, colour: str) -> Canvas:
         axes.axvspan(end, end + episode.stride_s, color=ALARM, alpha=0.16, linewidth=0)
     if first is not None:
         axes.axvline(first, color=ALARM, linewidth=1.6)
-    axes.axhline(episode.threshold, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-    axes.plot(episode.end_s, episode.score, color=colour, marker="o", markersize=4)
+    axes.axhline(threshold, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(episode.end_s, score, color=colour, marker="o", markersize=4)
     middle = _LEFT + (WIDTH - _LEFT - 8) / 2
     about = "seconds after the episode's start"
     canvas.text(middle, canvas.height - 9, about, ha="center", va="center", size=SMALL, color=SOFT)
     return canvas
+
+
+def _log_odds(score: np.ndarray | float) -> np.ndarray:
+    """Decimal logarithm of score / (1 - score), as far as 9: thresholds lie near 1."""
+    share = np.clip(score, 1e-9, 1 - 1e-9)
+    return np.asarray(np.log10(share / (1 - share)))
+
+
+def _share_of(log_odds: int) -> str:
+    """The share, about, that has these decimal log-odds, a multiple of 3."""
+    known = {-3: "0.001", 0: "0.5", 3: "0.999"}
+    end = f"1e-{abs(log_odds)}"
+    return known.get(log_odds, f"1 - {end}" if log_odds > 0 else end)
 
 
 def _strip(axes: Axes, episode: Episode, scale: float) -> None:
