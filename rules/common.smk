@@ -30,7 +30,7 @@ sys.dont_write_bytecode = True
 os.environ.update(PYTHONDONTWRITEBYTECODE="1", POLARS_MAX_THREADS="1")
 
 from cis490.code import LEARNING, code_hash, keep, recall
-from cis490.config import require_optuna, resolve, splits
+from cis490.config import read_yaml, require_optuna, resolve, splits
 from cis490.episodes.plan import batches_of, plan, read_batches, training_settings
 from cis490.errors import Cis490Error
 from cis490.gpus import ON_CPU
@@ -86,6 +86,8 @@ try:
             "--sdm makes environments that do not hold the installed cis490: use a clone, where jobs "
             "run the code in src/, or leave --sdm out"
         )
+    for file in workflow.config_settings.configfiles:
+        read_yaml(file)  # a key that stands twice is lost by the time it is in `config`
     config.update(resolve(config, default_file=REPOSITORY / "config.yaml"))
     require_optuna(config)
     SPLITS = {split["name"]: split for split in splits(config)}

@@ -1,8 +1,11 @@
+import os
+
 import polars as pl
 import pytest
 
 from cis490 import cli
-from cis490.files import read_json
+from cis490.evaluation.tables import METRICS_SCHEMA
+from cis490.files import read_json, write_parquet
 from tests.builders import SPLIT, members_of, pack, small_fleet
 from tests.conftest import SAMPLE_STORE
 
@@ -110,3 +113,28 @@ def test_settings_are_searched_printed_and_trained_with_by_hand(tmp_path, monkey
     run("train", "gbt", "realistic", *with_config)
     model = read_json(tmp_path / "results/models/host/gbt_realistic/model.json")
     assert model["tuning"]["n_trials"] == 2
+
+
+def test_evaluating_by_hand_keeps_what_transfer_found(tmp_path, monkeypatch):
+    small_fleet(tmp_path / "store")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        f"store: store\nsplit: {SPLIT}\ntraining: {{epochs: 2}}\nevaluation: {{replicates: 200}}\n"
+    )
+    with_config = ("--configfile", "mine.yaml")
+    run("ingest", *with_config)
+    run("train", "gbt", "realistic", *with_config)
+    given = []
+    monkeypatch.setattr(
+        "cis490.report.page.write_page", lambda **files: given.append(files["stages"]["transfer"])
+    )
+    run("evaluate", *with_config)
+    table = tmp_path / "results/transfer/host/transfer.parquet"
+    table.parent.mkdir(parents=True)
+    metadata = {"kind": "x", "version": "1"}
+    write_parquet(table, pl.DataFrame(schema=METRICS_SCHEMA), metadata)
+    monkeypatch.setattr("cis490.report.comparison.write_comparison", lambda **_: None)
+    run("evaluate", *with_config)
+    os.utime(table, (0, 0))  # of other models
+    run("evaluate", *with_config)
+    assert [[path.name for path in each] for each in given] == [[], ["transfer.parquet"], []]

@@ -184,3 +184,17 @@ def test_an_as_of_that_is_no_moment_is_named_with_its_key(value, message):
     assert message in str(caught.value)
     with pytest.raises(ConfigError, match=r"extra_splits\.0\.as_of"):
         as_of(None, extra_splits=[{"name": "x", "as_of": value}])
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
+    file = tmp_path / "c.yaml"
+    for text, says in (
+        ("seeds: [1]\nmodels: [gbt]\nseeds: [2]\n", "'seeds' stands twice, again in line 3"),
+        ("split:\n  recipe: host\n  recipe: time\n", "'recipe' stands twice, again in line 3"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=says):
+            read_yaml(file)
+    file.write_bytes(b"store: \xff\n")
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
+        read_yaml(file)

@@ -177,7 +177,7 @@ def test_a_split_knows_what_figures_are_broken_down_by_and_a_training_does_not(t
 
 
 def test_nothing_to_train_on_is_said_with_the_hosts(tmp_path):
-    with pytest.raises(StoreError, match="no usable episode to train on on alder"):
+    with pytest.raises(StoreError, match="no usable episode to train on, of alder"):
         files(tmp_path, split(train_hosts=["alder"]), FLEET.filter(host_id="birch"))
 
 
@@ -279,7 +279,7 @@ def test_known_holds_all_that_was_there_by_as_of_and_does_not_change_with_what_c
 
 
 def test_nothing_to_train_on_by_as_of_is_said_with_the_time(tmp_path):
-    with pytest.raises(StoreError, match=r"to train on on alder, dogwood by 1969-"):
+    with pytest.raises(StoreError, match=r"to train on, of alder, dogwood by 1969-"):
         files(tmp_path, split(as_of="1969-01-01T00:00:00Z"))
 
 

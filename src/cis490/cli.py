@@ -534,13 +534,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     said = [predictions / f"{model}.parquet" for model in models]
     out = results / f"eval/{name}"
     evals = [out / f"{model}_eval.json" for model in models]
+    described = [results / f"models/{name}/{model}/model.json" for model in models]
     evaluate(
         split_file=results / f"splits/{name}.parquet",
         split_json=results / f"splits/{name}.json",
         features=features,
         predictions=said,
         latencies=[predictions / f"{model}_latency.json" for model in models],
-        models=[results / f"models/{name}/{model}/model.json" for model in models],
+        models=described,
         metrics=out / "metrics.parquet",
         pairwise=out / "pairwise.parquet",
         evals=evals,
@@ -571,6 +572,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         | {
             stage: _made_of(said, results / f"{stage}/{name}/{stage}.parquet")
             for stage in ("probes", "robustness")
+        }
+        | {
+            # Of models, not of their predictions.
+            "transfer": _made_of(
+                [path for path in described if path.parent.name.endswith(next(iter(MODES)))],
+                results / f"transfer/{name}/transfer.parquet",
+            )
         },
     }
     write_comparison(**files, out=results / "report/comparison_v2.md")
@@ -586,9 +594,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     _report(options)
 
 
-def _made_of(predictions: Sequence[Path], table: Path) -> list[Path]:
-    """A table that may be missing, or older than the predictions that it should be about."""
-    newest = max(path.stat().st_mtime for path in predictions)
+def _made_of(sources: Sequence[Path], table: Path) -> list[Path]:
+    """A table that may be missing, or older than what it should be about."""
+    newest = max((path.stat().st_mtime for path in sources), default=0.0)
     return [table] if table.exists() and table.stat().st_mtime >= newest else []
 
 

@@ -6,7 +6,7 @@ import copy
 import difflib
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import cache
@@ -59,6 +59,21 @@ def resolve(
     return config
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML would silently drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in keys:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"{key!r} stands twice, again in line {line}: keep one")
+            keys |= {key} if isinstance(key, Hashable) else set()
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def read_yaml(path: StrPath) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -66,9 +81,11 @@ def read_yaml(path: StrPath) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or is not a mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.load(Path(path).read_text(), _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error.reason}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if content is None:

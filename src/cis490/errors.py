@@ -21,5 +21,9 @@ class FormatError(Cis490Error):
     """An artefact is of an unknown kind or version, or is damaged."""
 
 
+class DamagedError(FormatError, ValueError):
+    """A file does not hold what its name says: it was cut short, or is not text."""
+
+
 class LabError(Cis490Error):
     """The guest's image cannot be built, or an episode not be recorded, on this machine."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from cis490.errors import FormatError
+from cis490.errors import DamagedError, FormatError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,8 +140,17 @@ def write_json(path: StrPath, value: Any) -> None:
 
 
 def read_json(path: StrPath) -> Any:
-    """Read one JSON document."""
-    return json.loads(Path(path).read_bytes())
+    """Read one JSON document.
+
+    Raises:
+        DamagedError: it is none.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except ValueError as error:  # also of bytes that are no text
+        raise DamagedError(
+            f"{path} is damaged: it holds no JSON ({error}); delete it and make it anew"
+        ) from None
 
 
 def write_parquet(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+
+# Within the backticks of code it is text already.
+_TAG: Final = re.compile(r"<(?=[a-zA-Z/!?][^`]*(?:$|`[^`]*`))")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], align: str = "l") -> list[str]:
     """Lines of a Markdown table with aligned columns.
 
     `align` has an l (left) or r (right) for each column; those it does not name are right-aligned.
-    A pipe or a line break in a cell would break the table and is written as `/` or a space.
+    A pipe or a line break in a cell would break the table and is written as `/` or a space, and
+    what a page would take for a tag as text.
     """
     align = align.ljust(len(header), "r")
-    body = [[one_line(cell).replace("|", "/") for cell in row] for row in rows]
+    body = [[_TAG.sub("&lt;", one_line(cell).replace("|", "/")) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *body]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

@@ -51,9 +51,9 @@ def write_fit(
     if fit.filter(pl.col("part") == "train").is_empty():
         raise StoreError(
             f"split by {split['recipe']}: no usable episode to train on"
-            + (f" on {', '.join(split['train_hosts'])}" if split["recipe"] == "host" else "")
+            + (f", of {', '.join(split['train_hosts'])}" if split["recipe"] == "host" else "")
             + (f" by {split['as_of']}" if split.get("as_of") else "")
-            + "; results/validation.md says why episodes are not usable"
+            + "; `cis490 validate STORE` says why episodes are not usable"
         )
     files.write_parquet(out, fit, {"kind": "cis490.fit", "sha256": split_hash(fit)})
 

@@ -11,10 +11,10 @@ def test_both_twins_hold_the_same_cells() -> None:
     assert to_markdown(["Text.", TABLE]) == [
         "Text.",
         "",
-        "| name    |   n |",
-        "|---------|----:|",
-        "| a/b <i> |   1 |",
-        "| **c**   | `d` |",
+        "| name       |   n |",
+        "|------------|----:|",
+        "| a/b &lt;i> |   1 |",
+        "| **c**      | `d` |",
     ]
     html = to_html(["Text.", TABLE])
     assert "<p>Text.</p>" in html

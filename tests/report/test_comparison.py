@@ -252,7 +252,7 @@ def test_phases_that_were_not_tested_or_never_trained_stand_on_the_first_screen(
     world = World(tmp_path, SMALL, SKILL, phases=phases, train_phases=phases[:2]).write()
     world.evaluate()
     first = report(world).read_text().partition(END_OF_HEADLINE)[0]
-    assert "over 3 of 5 phases: no window of test is infecting and dormant." in first
+    assert "over 3 of 5 phases: no window of test is infecting or dormant." in first
     assert "no training window is infecting, infected_running and dormant." in first
 
 
@@ -315,7 +315,7 @@ def test_a_rate_too_small_to_measure_is_printed_as_such(tmp_path: Path) -> None:
     text = report(made(tmp_path, skill={("cnn", "realistic"): 0.97})).read_text()
     rows = {row[0]: row[-1] for row in tables(section(text, "False alarms on controls"))[0]}
     assert re.fullmatch(r"not measurable: 1 of 22 windows, \[0\.000, 0\.\d+\]", rows["cnn"])
-    assert rows["majority"] == "not measurable: 0 of 22 windows, 3/n = 1.500"
+    assert rows["majority"] == "not measurable: 0 of 22 windows, too few episodes for a bound"
     assert rows["always_infected"].startswith("1.000 [")
 
 

@@ -331,7 +331,7 @@ ODD: dict[str, tuple[dict[str, Any], Callable[[Fleet], None] | None, list[str]]]
     "a class missing": (
         {"phases": PHASES, "train_phases": PHASES[:2]},
         None,
-        ["no window of test is infecting and dormant", "no training window is infecting,"],
+        ["no window of test is infecting or dormant", "no training window is infecting,"],
     ),
     "no controls": (
         {"parts": {**SMALL, "test": {"birch": {"io-walk": 6}}}},

@@ -17,7 +17,7 @@ from cis490.code import LEARNING, code_hash
 from cis490.config import splits
 from cis490.doctor.finding import Finding, Findings
 from cis490.episodes.plan import read_store, require_hosts
-from cis490.errors import Cis490Error
+from cis490.errors import Cis490Error, DamagedError
 from cis490.home import workflow_folder
 
 # Bytes in results/, measured on the sample store and its clones (docs/operations.md).
@@ -229,6 +229,8 @@ def _fault_of_metadata(file: Path, again: str) -> str | None:
         kind, version = told["kind"], told["version"]
     except OSError as error:
         return f"{file} cannot be read ({error.strerror}): {again}"
+    except DamagedError:
+        return f"{file} is damaged (no JSON): {again}"
     except (ValueError, KeyError, TypeError) as error:
         return f"{file} is damaged ({type(error).__name__}: {error}): {again}"
     if (kind, version) != (KIND, VERSION):

@@ -79,7 +79,8 @@ def _alarms(results: Results) -> Section:
         f"{sample(results)}. A threshold is the lowest with at most "
         f"{_false_alarms(settings['false_alarms_per_hour'])} an hour of clean time on out-of-fold "
         "predictions of the training hosts (in less than an hour of it: none); an alarm ends when "
-        f"the score falls below {settings['hysteresis']} of it. {_rests_on(results)}"
+        f"the score falls below {settings['hysteresis']} of it."
+        + (f" {_rests_on(results)}" if with_rule else "")
     ]
     if with_rule:
         columns = [

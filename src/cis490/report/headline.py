@@ -63,7 +63,10 @@ def title(results: Results) -> str:
     n = count(len(results.asked), "detector")
     if results.part == "test":
         return f"Malware phases, {n} compared"
-    held_out = "No held-out host" if results.split["recipe"] == "host" else "No test part"
+    held_out = "No test part"
+    if results.split["recipe"] == "host":
+        asked = results.split["test_hosts"]
+        held_out = f"Nothing usable of {hosts(asked)}" if asked else "No held-out host"
     return f"{held_out}: malware phases, {n} compared on val"
 
 
@@ -88,7 +91,8 @@ def answer(results: Results) -> str:
     if best is None:
         return (
             f"Undecided: no {mode} detector has a figure on val, and the best is chosen by val, "
-            "never by test."
+            "never by test. Val takes one of every few usable training episodes of a host and "
+            "profile (`split.val_fraction`): where none has so many, val is empty."
         )
     measured = results.keys("phase", "f1")
     if len(measured) < 2:
@@ -174,7 +178,8 @@ def caveats(results: Results) -> list[str]:
     ]
     clock = results.figure(Detector(CLOCK, MODE), "macro_f1")
     if clock and results.split["recipe"] == "host" and results.part == "test":
-        told = f"window index alone reaches {interval(clock)}: {_fit(clock)}"
+        fit = _fit(clock, len(results.keys("phase", "f1")))
+        told = f"window index alone reaches {interval(clock)}: {fit}"
         bullets.append(f"**The clock:** {told}.")
     if results.searched:
         bullets.append(
@@ -239,16 +244,18 @@ def _phases(results: Results) -> list[str]:
     if absent := [phase for phase in PHASES if phase not in measured]:
         bullets.append(
             f"**Phases:** macro F1 is over {len(measured)} of {len(PHASES)} phases: no window of "
-            f"{results.part} is {listing(absent)}."
+            f"{results.part} is {listing(absent, last='or')}."
         )
     if unknown := [phase for phase in PHASES if phase not in results.trained_phases]:
         bullets.append(f"**Never trained:** no training window is {listing(unknown)}.")
     return bullets
 
 
-def _fit(clock: dict[str, Any]) -> str:
+def _fit(clock: dict[str, Any], n_phases: int) -> str:
     """Whether phases can be told from the time alone, judged by the whole interval."""
     bar = f"{FIT_FOR_USE:.2f}"
+    if n_phases < 2:
+        return "but all windows are of one phase, and nothing can be told from that"
     if clock["low"] is None:
         return f"too few episodes to say whether that is under {bar}"
     if clock["high"] < FIT_FOR_USE:

@@ -123,8 +123,10 @@ def _snooping(results: Results, verdicts: pl.DataFrame) -> str:
         told += f" {count(changed, 'artefact')} of training changed with noise as test rows."
     if gain := results.figure(*probe, part="train+val"):
         told += f" A split by window, which leaks, would flatter gbt by {signed(gain)}."
-    if results.part != "test" or results.leader is None:
+    if results.part != "test":
         return f"{told} There is no test part: val chose, and is shown."
+    if results.leader is None:
+        return f"{told} No detector was chosen, for none has a figure on val."
     val = results.figure(results.leader, "macro_f1", part="val")
     return f"{told} {results.leader} has {interval(val)} on val, which chose it, and " + (
         f"{interval(results.figure(results.leader, 'macro_f1'))} on test."
@@ -222,6 +224,8 @@ def _measures(results: Results) -> str:
 
 def _base_rate(results: Results) -> str:
     leader = results.leader
+    if leader is None:
+        return f"{NOT_MEASURED}: there is no best detector."
     told = []
     for words, prefix in (
         ("by the likeliest phase", f"{DECIDED}_"),

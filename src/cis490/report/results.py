@@ -176,9 +176,15 @@ class Results:
 
     @property
     def shown(self) -> list[Detector]:
-        """The columns of breakdowns: the best of each mode by val, and their company."""
-        best = [detector for mode in self.modes if (detector := self.best(mode))]
-        return [*best, *self.baselines]
+        """The columns of breakdowns: the best of each mode by val, and their company.
+
+        Of a mode without a best, for there is no val, all detectors.
+        """
+        shown: list[Detector] = []
+        for mode in self.modes:
+            best = self.best(mode)
+            shown += [best] if best else [each for each in self.detectors if each.mode == mode]
+        return [*shown, *self.baselines]
 
     def figure(
         self,

@@ -62,7 +62,7 @@ def rate(figure: dict[str, Any] | None) -> str:
     if figure["estimate"] >= 10 / n:
         return interval(figure)
     # 3/n bounds a rate of which nothing was seen, in n independent trials: episodes, not windows.
-    ends = f"3/n = {3 / episodes:.3f}"
+    ends = f"3/n = {3 / episodes:.3f}" if episodes > 3 else "too few episodes for a bound"
     if figure["estimate"] > 0:
         ends = interval(figure).partition(" ")[2] or NO_INTERVAL
     return f"not measurable: {figure['estimate'] * n:.3g} of {n} windows, {ends}"
@@ -78,11 +78,11 @@ def yes(value: bool | None) -> str:
     return NOTHING if value is None else "yes" if value else "no"
 
 
-def listing(names: Sequence[str], nothing: str = "none") -> str:
+def listing(names: Sequence[str], nothing: str = "none", *, last: str = "and") -> str:
     """`a, b and c`."""
     if len(names) < 2:
         return names[0] if names else nothing
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
 def grouped(reasons: Sequence[tuple[Any, str | None]]) -> list[tuple[str, str]]:

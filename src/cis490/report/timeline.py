@@ -173,8 +173,8 @@ def timeline(results: Results, rank: str, episode: Episode | None) -> Picture:
         f"**{rank.capitalize()}** of {count(episode.n, 'infected episode')} (place {episode.rank} "
         f"by delay) for {best}, seed {row['seed']}: `{row['episode_id']}`, {row['profile']} on "
         f"{row['host_id']}; {found}, {false} before it. The strip: the phase of each window; the "
-        "line: its alarm score, at its end; dashed: the threshold; on a scale of log-odds, for both "
-        "lie near 1. One episode, so no interval.",
+        "line: its alarm score, at its end; dashed: the threshold; on a scale of log-odds, as "
+        "both lie near 1. One episode, so no interval.",
         canvas.figure,
         (episode.table,),
     )

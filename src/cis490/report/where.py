@@ -70,7 +70,7 @@ def _by_phase(results: Results) -> Section:
     table = _breakdown(results, "phase", "f1", phases, "phase")
     blocks += [table, *_few(table)]
     if absent := [phase for phase in PHASES if phase not in measured]:
-        blocks += [f"No window of this part is {listing(absent)}: not part of macro F1."]
+        blocks += [f"No window of this part is {listing(absent, last='or')}: not part of macro F1."]
     if best := results.leader:
         rows = [
             [phase, *(interval(results.figure(best, name, "phase", phase)) for name in _RATES)]

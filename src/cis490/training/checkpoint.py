@@ -7,7 +7,6 @@ A folder holds `model.json`, `weights.safetensors` (every seed's arrays, names p
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from cis490 import files
-from cis490.errors import FormatError
+from cis490.errors import DamagedError, FormatError
 from cis490.models.base import Classifier, FitSettings
 from cis490.models.registry import get_class
 from cis490.schema import Schema
@@ -92,8 +91,8 @@ def read_description(model_file: Path) -> dict[str, Any]:
         content = files.read_json(model_file)
     except FileNotFoundError:
         raise FormatError(f"{model_file} is missing: {AGAIN}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{model_file} is not JSON ({error}): {AGAIN}") from None
+    except DamagedError:
+        raise FormatError(f"{model_file} is not JSON: {AGAIN}") from None
     kind, version = (
         (content.get("kind"), content.get("version")) if isinstance(content, dict) else (None, None)
     )
