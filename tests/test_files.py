@@ -178,7 +178,5 @@ def test_a_damaged_parquet_file_is_named_with_what_to_do(tmp_path):
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
 def test_a_damaged_json_file_is_named_with_what_to_do(content, tmp_path):
     (tmp_path / "split.json").write_bytes(content)
-    with pytest.raises(
-        FormatError, match=r"split\.json is damaged: .*; delete it"
-    ):
+    with pytest.raises(FormatError, match=r"split\.json is damaged: .*; delete it"):
         files.read_json(tmp_path / "split.json")
