@@ -86,12 +86,13 @@ try:
             "--sdm makes environments that do not hold the installed cis490: use a clone, where jobs "
             "run the code in src/, or leave --sdm out"
         )
-    for file in workflow.config_settings.configfiles:
-        read_yaml(file)  # a key that stands twice is lost by the time it is in `config`
     config.update(resolve(config, default_file=REPOSITORY / "config.yaml"))
     require_optuna(config)
     SPLITS = {split["name"]: split for split in splits(config)}
     if workflow.is_main_process:
+        # A key that stands twice is lost by the time it is in `config`.
+        for file in workflow.config_settings.configfiles:
+            read_yaml(file)
         RUN_LOCK = claim(Path(".snakemake"))
         plan(config, "results/plan")
     BATCHES = read_batches("results/plan")

@@ -103,3 +103,12 @@ def test_the_local_profile_needs_no_other_option(planned):
     done = subprocess.run(command, cwd=planned.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "This was a dry-run" in done.stdout + done.stderr
+
+
+def test_a_key_that_stands_twice_in_a_config_stops_the_workflow(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seeds: [1]\nmodels: [gbt]\nseeds: [2]\n")
+    command = [sys.executable, "-m", "snakemake", "-n", "--configfile", "mine.yaml"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path / "away")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "'seeds' stands twice, again in line 3: keep one" in done.stderr
