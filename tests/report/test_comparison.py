@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from cis490.errors import Cis490Error
+from cis490.evaluation.tables import SILENT
 from cis490.files import read_json, write_json, write_parquet
 from cis490.report.comparison import write_comparison
 from cis490.report.headline import END_OF_HEADLINE, print_headline
@@ -502,3 +504,19 @@ def test_episodes_of_test_hosts_recorded_beside_training_ones_are_counted(tmp_pa
     told = f"{sum(beside)} of {len(beside)} episodes of test hosts were recorded while one"
     assert told in text
     assert sum(beside) > 0
+
+
+def test_a_source_that_is_there_but_says_nothing_is_told_unless_it_is_lacking(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, SMALL, SKILL).write().evaluate()
+    silent = [
+        {"host_id": "birch", "source": "qmp", "n_silent": 8, "n_episodes": 8},
+        {"host_id": "birch", "source": "netflow", "n_silent": 8, "n_episodes": 8},
+        {"host_id": "alder", "source": "qmp", "n_silent": 1, "n_episodes": 40},
+    ]
+    path = world.arguments()["metrics"]
+    write_parquet(path, pl.read_parquet(path), {SILENT: json.dumps(silent)})
+    text = report(world, without_netflow=["birch"]).read_text()
+    assert "**Silent source:** qmp of birch is there but has no value in 8 of 8 episodes." in text
+    assert text.count("Silent source") == 1

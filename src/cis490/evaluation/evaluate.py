@@ -20,9 +20,11 @@ from cis490.evaluation.inputs import (
     read_detector,
     read_episodes,
     read_windows,
+    silent_sources,
 )
 from cis490.evaluation.metrics import K, confusion
 from cis490.evaluation.tables import (
+    SILENT,
     Entrant,
     Provenance,
     best_rows,
@@ -32,7 +34,7 @@ from cis490.evaluation.tables import (
     pairwise_frame,
     pairwise_rows,
 )
-from cis490.files import read_json, to_json, write_json, write_parquet
+from cis490.files import read_json, to_compact_json, to_json, write_json, write_parquet
 from cis490.logs import logger
 
 KIND: Final = "cis490.evaluation"
@@ -95,7 +97,8 @@ def evaluate(
             covered = covering(whole.confusion(headline.runs), whole.profile)
             rows += coverage_rows(part, headline, covered, rows, origin)
     table = metrics_frame(rows)
-    write_parquet(metrics, table)
+    silent = silent_sources(split_file, features)
+    write_parquet(metrics, table, {SILENT: to_compact_json(silent)})
     shown = scored.filter(part=part_shown or "")
     rests_on = {
         "split_sha256": split["sha256"],

@@ -55,6 +55,36 @@ def read_windows(split_file: Path, features: Sequence[Path]) -> pl.DataFrame:
     )
 
 
+def silent_sources(split_file: Path, features: Sequence[Path]) -> list[dict[str, Any]]:
+    """How many of a host's episodes have no value of a source, whether or not its file is there.
+
+    Args:
+        split_file, features: as of `read_windows`.
+
+    Returns:
+        By host and source that some train, val or test episode has nothing of: host_id, source,
+        n_silent, n_episodes.
+    """
+    parts = files.read_parquet(split_file, columns=["episode_id", "host_id", "part"])
+    parts = parts.filter(pl.col("part").is_in(["train", *SHOWN]))
+    found = [pl.DataFrame(schema={"episode_id": pl.String, "source": pl.String})]
+    for path in features:
+        names = [name for name in pl.read_parquet_schema(path) if name.endswith(".missing")]
+        if not names:
+            continue
+        windows = files.read_parquet(path, columns=["episode_id", *names])
+        # Of each episode the least share that is missing of any channel in any window.
+        least = windows.group_by("episode_id").agg(pl.col(names).min())
+        for source in sorted({name.partition(".")[0] for name in names}):
+            own = [name for name in names if name.startswith(f"{source}.")]
+            silent = least.filter(pl.min_horizontal(own) >= 1)
+            found.append(silent.select("episode_id", source=pl.lit(source)))
+    silent = pl.concat(found).join(parts, on="episode_id", how="inner")
+    n_episodes = dict(parts.group_by("host_id").len().rows())
+    counted = silent.group_by("host_id", "source").len("n_silent").sort("host_id", "source")
+    return [row | {"n_episodes": n_episodes[row["host_id"]]} for row in counted.to_dicts()]
+
+
 def read_episodes(split_file: Path) -> pl.DataFrame:
     """What is known of a split's episodes: episode_id, sample_name, status, background (a list)."""
     columns = ["episode_id", "sample_name", "status", "background"]

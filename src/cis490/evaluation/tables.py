@@ -65,6 +65,7 @@ PAIRWISE_SCHEMA: Final = pl.Schema(
 # Scope of infected windows told from clean ones by the likeliest phase.
 DECIDED: Final = "decision"
 BEST_OF: Final = "best_of_mode"
+SILENT: Final = "silent_sources"  # in the metadata of metrics.parquet
 COVERAGE: Final = "macro_f1_coverage"
 BCA: Final = "macro_f1_bca"
 BCA_COVERAGE: Final = "macro_f1_bca_coverage"

@@ -82,7 +82,7 @@ def _first_screen(found: Sequence[Results], verdicts: pl.DataFrame) -> list[str]
         "",
         f"**Answer:** {answer(primary)}",
         "",
-        *(f"- {bullet}" for bullet in [*downgraded(verdicts), *caveats(primary), *others]),
+        *(f"- {bullet}" for bullet in [*downgraded(verdicts, primary), *caveats(primary), *others]),
         "",
         "## Headline: macro F1 [95% interval]",
         "",

@@ -9,10 +9,10 @@ from typing import Any, Final
 import polars as pl
 
 from cis490.channels import PHASES
-from cis490.episodes.summary import downgraded_hosts
+from cis490.episodes.summary import DOWNGRADED_SHARE, downgraded_hosts
 from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
-from cis490.evaluation.tables import BEST_OF
+from cis490.evaluation.tables import BEST_OF, SILENT
 from cis490.markdown import one_line
 from cis490.report import transferred
 from cis490.report.blocks import Block, Table
@@ -142,12 +142,25 @@ def _sample(results: Results) -> str:
     return sample(results).replace(":", ",", 1)
 
 
-def downgraded(verdicts: pl.DataFrame) -> list[str]:
-    """A bullet for each host and source that it often lacks; of the rows of validation.parquet."""
+def downgraded(verdicts: pl.DataFrame, results: Results) -> list[str]:
+    """A bullet for each host and source that it often lacks, or that often has no value there.
+
+    Args:
+        verdicts: the rows of validation.parquet.
+        results: of the primary split.
+    """
+    lacking = downgraded_hosts(verdicts)
+    known = {(host["host_id"], host["source"]) for host in lacking}
     return [
         f"**Downgraded host:** {host['host_id']} lacks {host['source']} in {host['n_lacking']} of "
         f"{count(host['n_episodes'], 'episode')}."
-        for host in downgraded_hosts(verdicts)
+        for host in lacking
+    ] + [
+        f"**Silent source:** {host['source']} of {host['host_id']} is there but has no value in "
+        f"{host['n_silent']} of {count(host['n_episodes'], 'episode')}."
+        for host in results.told["metrics"].get(SILENT, [])
+        if (host["host_id"], host["source"]) not in known
+        if host["n_silent"] > DOWNGRADED_SHARE * host["n_episodes"]
     ]
 
 

@@ -150,7 +150,7 @@ def _first_screen(found: Sequence[Results], verdicts: pl.DataFrame) -> str:
             f'<p class="banner">{inline(simulated(primary))}</p></header>{_nav(found)}'
         )
     others = [f"**Split `{results.name}`:** {answer(results)}" for results in found[1:]]
-    bullets = [*downgraded(verdicts), *caveats(primary), *others]
+    bullets = [*downgraded(verdicts, primary), *caveats(primary), *others]
     return (
         f"<header><h1>{inline(title(primary))}</h1>\n"
         f'<p class="question">{inline(question(primary))}</p>\n'

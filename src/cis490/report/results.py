@@ -50,7 +50,7 @@ class Results:
         evals: the eval.json of each of its models.
         training: models/<split>/summary.json.
         files: of the `STAGES` that ran.
-        told: of each of `TABLES` that was made, what its metadata says.
+        told: of metrics.parquet and each of `TABLES` that was made, what its metadata says.
     """
 
     split: dict[str, Any]
@@ -374,7 +374,8 @@ def read_results(
                 [summary for summary in summaries if summary["split"] == split["name"]],
                 read_json(training),
                 own,
-                {name: _told(own[name]) for name in TABLES if name in own},
+                {"metrics": _told(scores)}
+                | {name: _told(own[name]) for name in TABLES if name in own},
             )
         )
     return found
