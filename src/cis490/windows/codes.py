@@ -44,8 +44,9 @@ def encode(values: Floats, mask: Mask) -> tuple[Codes, Floats, Floats]:
 
     Returns:
         Codes int16 (n, T, C), `MISSING` where nothing was measured; scale float32 (n, C), the step
-        of a code, 0 if the channel is constant in the episode; base float32 (n, C), its least
-        value, NaN if it was never measured there. Both in model space, as `decode` takes them.
+        of a code, 0 if the channel is constant in the episode, or covers less than 2e-33, of which
+        a step would be no normal float32; base float32 (n, C), its least value, NaN if it was never
+        measured there. Both in model space, as `decode` takes them.
     """
     n_channels, n_episodes, n_steps = values.shape
     codes = np.empty((n_episodes, n_steps, n_channels), np.int16)
