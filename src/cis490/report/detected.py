@@ -90,17 +90,16 @@ def _alarms(results: Results) -> Section:
             ("false alarms/h", "all", "false_alarms_per_hour", hourly),
             ("on controls/h", "controls", "false_alarms_per_hour", hourly),
         ]
-        table = _table(results, "alarm", columns, with_rule)
-        choices = [results.threshold(each) for each in with_rule]
-        rows = [[*row, *_chosen(choice)] for row, choice in zip(table.rows, choices, strict=True)]
-        blocks.append(Table([*table.header, "threshold", "false, where chosen"], rows))
+        blocks.append(_table(results, "alarm", columns, with_rule))
         blocks.append(
             "Delay: seconds from the infection to the end of the first window in which an alarm "
-            "stands, over all infections; **missed** where so many have none. Where chosen: false "
-            "alarms in the clean time out of fold that the threshold was chosen on. The fewer they "
-            "are, the fewer windows it rests on, and the further another training moves it; the "
-            "intervals take it as given."
+            "stands, over all infections; **missed** where so many have none. The intervals take "
+            "the threshold as given. The fewer false alarms it gives in the clean time out of fold "
+            "that it was chosen on, the fewer windows it rests on, and the further another "
+            "training moves it:"
         )
+        rows = [[str(each), *_chosen(results.threshold(each))] for each in with_rule]
+        blocks.append(Table(["detector", "threshold", "false alarms where chosen"], rows))
     reasons = [(each, results.threshold(each).get("reason")) for each in results.company]
     blocks += [f"No threshold for alarms of {who}: {reason}." for who, reason in grouped(reasons)]
     return Section(CHAPTER, "Alarms", blocks)
