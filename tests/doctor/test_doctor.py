@@ -71,6 +71,18 @@ def test_settings_that_are_wrong_are_a_fault_and_the_rest_is_still_checked(here,
     assert "ok       python" in shown
 
 
+def test_options_that_an_architecture_does_not_have_are_a_fault_before_a_run_finds_out(store):
+    assert one(folder.architectures(config_of(store)), "ok").check == "settings"
+    wrong = {"mlp": {"depht": 4}, "gbt": {"depth": -3}, "cnn": {"branch": 4}}
+    found = list(folder.architectures(config_of(store, architectures=wrong)))
+    assert [finding.state for finding in found] == ["fault", "fault"]
+    assert [finding.mend for finding in found] == [
+        "correct architectures.gbt",
+        "correct architectures.mlp",
+    ]
+    assert "depht" in found[1].what
+
+
 def test_a_check_that_breaks_is_told_and_the_others_go_on(store, monkeypatch):
     store.add("alder", "e1")
     monkeypatch.setattr(machine, "compiled_parts", lambda: 1 / 0)

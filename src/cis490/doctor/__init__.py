@@ -42,6 +42,7 @@ def examine(
     if config is not None:
         settings = config
         checks += [
+            ("settings", lambda: folder.architectures(settings)),
             ("store", lambda: folder.store(settings)),
             ("disk", lambda: folder.disk(settings, results)),
         ]

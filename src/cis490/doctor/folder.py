@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cis490 import files, runlock
+from cis490.channels import PHASES
 from cis490.clean import as_text
 from cis490.code import LEARNING, code_hash
 from cis490.config import splits
@@ -19,6 +20,7 @@ from cis490.doctor.finding import Finding, Findings
 from cis490.episodes.plan import read_store, require_hosts
 from cis490.errors import Cis490Error, DamagedError
 from cis490.home import workflow_folder
+from cis490.training.settings import settings_of
 
 # Bytes in results/, measured on the sample store and its clones (docs/operations.md).
 DATA_PER_BYTE: Final = 2.95  # a packed byte of the store: telemetry, features, tensors, verdicts
@@ -61,6 +63,22 @@ def store(config: Mapping[str, Any]) -> Findings:
     if lines:
         what = f"lines of index.jsonl that are torn or cannot be followed: {lines:,}"
         yield Finding("warning", "store", what, "nothing; results/validation.md names each")
+
+
+def architectures(config: Mapping[str, Any]) -> Findings:
+    """Whether each architecture can be made with the options that it is given."""
+    from cis490.models.registry import get_class
+
+    wrong = 0
+    for name in sorted({*config["models"], *config["baselines"]}):
+        _, made = settings_of(config, name)
+        try:
+            get_class(name)(len(PHASES), **made)
+        except Cis490Error as error:
+            wrong += 1
+            yield Finding("fault", "settings", str(error), f"correct architectures.{name}")
+    if not wrong:
+        yield Finding("ok", "settings", "every architecture can be made with its options")
 
 
 def disk(config: Mapping[str, Any], results: Path) -> Findings:
