@@ -92,7 +92,8 @@ try:
     if workflow.is_main_process:
         # A key that stands twice is lost by the time it is in `config`.
         for file in workflow.config_settings.configfiles:
-            read_yaml(file)
+            if not str(file).endswith(".json"):
+                read_yaml(file)
         RUN_LOCK = claim(Path(".snakemake"))
         plan(config, "results/plan")
     BATCHES = read_batches("results/plan")

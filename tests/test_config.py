@@ -195,6 +195,8 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path):
         file.write_text(text)
         with pytest.raises(ConfigError, match=says):
             read_yaml(file)
+    file.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, x: 4}\n")
+    assert read_yaml(file)["c"] == {"x": 4, "y": 2}  # a merge is no second time
     file.write_bytes(b"store: \xff\n")
     with pytest.raises(ConfigError, match="is not text in UTF-8"):
         read_yaml(file)

@@ -576,7 +576,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         | {
             # Of models, not of their predictions.
             "transfer": _made_of(
-                [path for path in described if path.parent.name.endswith(next(iter(MODES)))],
+                [
+                    path
+                    for path in described
+                    if path.parent.name.startswith("gbt_")
+                    or path.parent.name.endswith(f"_{next(iter(MODES))}")
+                ],
                 results / f"transfer/{name}/transfer.parquet",
             )
         },

@@ -6,12 +6,12 @@ import copy
 import difflib
 import importlib.util
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import yaml
@@ -59,19 +59,24 @@ def resolve(
     return config
 
 
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in a mapping, of which YAML would silently drop the first."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in keys:
-                line = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"{key!r} stands twice, again in line {line}: keep one")
-            keys |= {key} if isinstance(key, Hashable) else set()
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        # As it was written: merges (`<<`) come later, and may bring a key once more.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        known: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if (key.tag, key.value) in known:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{key.value!r} stands twice, again in line {line}: keep one")
+            known.add((key.tag, key.value))
+        return node
 
 
 def read_yaml(path: StrPath) -> dict[str, Any]:

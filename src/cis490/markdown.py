@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 # Within the backticks of code it is text already.
-_TAG: Final = re.compile(r"<(?=[a-zA-Z/!?][^`]*(?:$|`[^`]*`))")
+_TAG: Final = re.compile(r"<(?=[a-zA-Z/!?][^`]*(?:`[^`]*`[^`]*)*$)")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], align: str = "l") -> list[str]:

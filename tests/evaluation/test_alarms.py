@@ -83,6 +83,7 @@ def test_scores_near_1_are_told_apart_by_what_is_left_for_the_other_phases() -> 
     score = alarm_score(p.astype(np.float32))
     assert 1 - score == pytest.approx(left, rel=1e-2)  # 1e-14 is a hundred steps of a float64 at 1
     assert (np.diff(score) < 0).all()
+    assert alarm_score(np.zeros((2, 5), np.float32)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -285,6 +285,12 @@ def test_for_every_limit_there_is_what_that_limit_alone_would_give(tmp_path: Pat
     assert len(found) > 3
 
 
+def test_no_false_alarms_allowed_is_no_limit_to_take_several_times(tmp_path: Path) -> None:
+    world = Fleet(tmp_path, SMALL, {("cnn", "realistic"): 0.5}).write().detect(per_hour=0)
+    assert world.thresholds["cnn_realistic"]["limits"] == {}
+    assert "allowed" not in set(world.detection["scope"])
+
+
 def test_decisions_are_judged_as_scikit_learn_judges_the_likeliest_phase(fleet: Fleet) -> None:
     path = fleet.path("predictions", fleet.name, "cnn_realistic.parquet")
     frame = pl.read_parquet(path).filter(pl.col("phase") != "armed", part="test")

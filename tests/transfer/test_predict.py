@@ -128,6 +128,8 @@ def test_hosts_are_held_out_each_alone_many_in_groups_and_a_single_one_not_at_al
             assert set(fold[each.val]) == {0}
     assert len(list(hosts_held_out(np.repeat(list("abcdefghij"), 2), np.tile([0, 1], 10), 3))) == 10
     assert list(hosts_held_out(np.repeat("h", 4), fold[:4], 3)) == []
+    eleven = np.repeat(list("abcdefghijk"), 2)
+    assert len(list(hosts_held_out(eleven, np.tile([0, 1], 11), 20))) == 11  # none holds nothing
 
 
 def test_the_fold_that_tells_when_to_stop_is_one_that_the_other_hosts_have():

@@ -38,7 +38,8 @@ def alarm_score(probabilities: np.ndarray) -> np.ndarray:
     infected = np.isin(PHASES, ALARM_PHASES)
     told = probabilities[..., infected].sum(-1, dtype=np.float64)
     left = probabilities[..., ~infected].sum(-1, dtype=np.float64)
-    return np.asarray(told / (told + left))
+    total = told + left
+    return np.asarray(np.divide(told, total, out=np.zeros(total.shape), where=total > 0))
 
 
 def spaced_ranks(n: int) -> list[int]:
@@ -296,13 +297,13 @@ class Allowed:
         windows: Windows,
         told: Mapping[str, str],
     ) -> None:
-        every = np.zeros(windows.n_episodes, bool)  # controls apart are a figure of `Alarms`
+        none = np.zeros(windows.n_episodes, bool)  # controls apart are a figure of `Alarms`
         ratios = [
             ratio._replace(figure=ratio.figure._replace(scope="allowed", key=limit))
             for limit, runs in heard.items()
             for ratio in (
                 *_caught(runs, windows, told[limit]),
-                *_false(runs, windows, every, told[limit]),
+                *_false(runs, windows, none, told[limit]),
             )
             if ratio.figure.metric in ("caught", "false_alarms_per_hour")
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -126,6 +126,14 @@ def compare_detectors(
     return Comparison(_named(rows, _SCORES), _named(pairs, _PAIRS))
 
 
+def _lacks(value: Any) -> bool:
+    """Whether it is None, NaN, which is not itself, or one of which even that cannot be said."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+
+
 def _column(name: str, values: ArrayLike, n: int | None = None) -> np.ndarray:
     """Values as text, so that 3 and "3" are one class and all sort alike."""
     column = np.asarray(values)
@@ -136,8 +144,7 @@ def _column(name: str, values: ArrayLike, n: int | None = None) -> np.ndarray:
     if column.dtype.kind == "f" and len(column):
         raise InputError(f"{name}: holds numbers with a point; give classes as text or integers")
     if column.dtype.kind == "O":
-        # NaN is not itself.
-        lacks = [i for i, value in enumerate(column) if value is None or value != value]
+        lacks = [i for i, value in enumerate(column) if _lacks(value)]
         if lacks:
             raise InputError(
                 f"{name}: row {lacks[0]} has no value (n={len(lacks)} such rows); leave such "

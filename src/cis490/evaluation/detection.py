@@ -145,7 +145,7 @@ def detect(
         limits = {
             f"{limit:g}": choose(*own, per_hour=limit, hysteresis=hysteresis)
             for limit in (times * false_alarms_per_hour for times in LIMITS)
-            if choice.n_windows
+            if choice.n_windows and limit
         }
         thresholds[entrant.name] = asdict(choice) | {
             "seeds": unseen["seed"].unique().sort().to_list(),

@@ -129,8 +129,9 @@ def _allowed(results: Results) -> list[Section]:
 
     blocks: list[Block] = [
         f"{sample(results)}. Thresholds chosen like those above, for more false alarms an hour of "
-        "clean time out of fold: what a detector is worth rests on less chance there. Infections "
-        "caught:",
+        "clean time out of fold: what a detector is worth rests on less chance there. A lower "
+        "threshold may catch fewer, for an infection under a false alarm that stands is missed. "
+        "Infections caught:",
         table("caught", interval),
         f"False alarms an hour of clean time that the same thresholds gave on {results.part}:",
         table("false_alarms_per_hour", hourly),

@@ -150,7 +150,10 @@ def downgraded(verdicts: pl.DataFrame, results: Results) -> list[str]:
         results: of the primary split.
     """
     lacking = downgraded_hosts(verdicts)
-    known = {(host["host_id"], host["source"]) for host in lacking}
+    silent = [
+        host | {"n_silent": host["n_silent"] - _without(verdicts, host["host_id"], host["source"])}
+        for host in results.told["metrics"].get(SILENT, [])
+    ]
     return [
         f"**Downgraded host:** {host['host_id']} lacks {host['source']} in {host['n_lacking']} of "
         f"{count(host['n_episodes'], 'episode')}."
@@ -158,10 +161,15 @@ def downgraded(verdicts: pl.DataFrame, results: Results) -> list[str]:
     ] + [
         f"**Silent source:** {host['source']} of {host['host_id']} is there but has no value in "
         f"{host['n_silent']} of {count(host['n_episodes'], 'episode')}."
-        for host in results.told["metrics"].get(SILENT, [])
-        if (host["host_id"], host["source"]) not in known
+        for host in silent
         if host["n_silent"] > DOWNGRADED_SHARE * host["n_episodes"]
     ]
+
+
+def _without(verdicts: pl.DataFrame, host_id: str, source: str) -> int:
+    """Episodes of a host that take part without the source's file."""
+    usable = verdicts.filter(pl.col("status").is_in(["accepted", "degraded"]), host_id=host_id)
+    return int(usable["reasons"].list.contains(f"no_{source}").sum())
 
 
 def simulated(results: Results) -> str:
@@ -268,7 +276,7 @@ def _fit(clock: dict[str, Any], n_phases: int) -> str:
     """Whether phases can be told from the time alone, judged by the whole interval."""
     bar = f"{FIT_FOR_USE:.2f}"
     if n_phases < 2:
-        return "but all windows are of one phase, and nothing can be told from that"
+        return "all windows are of one phase, and nothing can be told from that"
     if clock["low"] is None:
         return f"too few episodes to say whether that is under {bar}"
     if clock["high"] < FIT_FOR_USE:

@@ -139,7 +139,7 @@ def _at_the_same_time(verdicts: pl.DataFrame, train: list[str], test: list[str])
         begin="started_wall_ns",
         end=pl.col("started_wall_ns") + (pl.col("duration_s") * 1e9).cast(pl.Int64),
     )
-    learned, tested = (usable.filter(pl.col("host_id").is_in(hosts)) for hosts in (train, test))
+    learned, tested = (usable.filter(pl.col("host_id").is_in(of)) for of in (train, test))
     if learned.is_empty() or tested.is_empty():
         return ""
     begun = learned["begin"].sort().search_sorted(tested["end"], side="left")
@@ -234,11 +234,11 @@ def _base_rate(results: Results) -> str:
         scope = f"{prefix}base_rate"
         rates = sorted(results.keys(scope, "precision"), key=float, reverse=True)
         figures = [(rate, results.figure(leader, "precision", scope, rate)) for rate in rates]
-        if precise := [f"{rate}: {small(figure)}" for rate, figure in figures if figure]:
-            told.append(f"{words} {'; '.join(precise)}")
+        if precise := [f"{small(figure)} at {rate}" for rate, figure in figures if figure]:
+            told.append(f"{words}: {'; '.join(precise)}")
     if not told:
         return f"{NOT_MEASURED}: no clean or no infected windows, so no precision at a base rate."
-    return f"Precision of {leader} if so many windows were infected, {', and '.join(told)}."
+    return f"Precision of {leader} if so few windows were infected: {'; '.join(told)}."
 
 
 def _lab(results: Results) -> str:

@@ -173,8 +173,8 @@ def timeline(results: Results, rank: str, episode: Episode | None) -> Picture:
         f"**{rank.capitalize()}** of {count(episode.n, 'infected episode')} (place {episode.rank} "
         f"by delay) for {best}, seed {row['seed']}: `{row['episode_id']}`, {row['profile']} on "
         f"{row['host_id']}; {found}, {false} before it. The strip: the phase of each window; the "
-        "line: its alarm score, at its end; dashed: the threshold; on a scale of log-odds, as "
-        "both lie near 1. One episode, so no interval.",
+        "line: its alarm score, at its end; dashed: the threshold; both on a scale of "
+        "log-odds. One episode, so no interval.",
         canvas.figure,
         (episode.table,),
     )
@@ -201,7 +201,10 @@ def _draw(episode: Episode, colour: str) -> Canvas:
         each.set_xlim(0, last)
     _strip(strip, episode, (WIDTH - _LEFT - 8) / last)
     score, threshold = _log_odds(episode.score), float(_log_odds(episode.threshold))
-    low, high = 3 * math.floor(min(-3, *score) / 3), 3 * math.ceil(max(3, threshold, *score) / 3)
+    low, high = (
+        3 * math.floor(min(-3, threshold, *score) / 3),
+        3 * math.ceil(max(3, threshold, *score) / 3),
+    )
     axes.set_ylim(low - 0.3, high + 0.3)
     ticks = range(low, high + 1, 3)
     axes.set_yticks(ticks, [_share_of(tick) for tick in ticks])

@@ -167,7 +167,7 @@ def hosts_held_out(host: np.ndarray, fold: np.ndarray, n_groups: int) -> Iterato
         Nothing of a single host.
     """
     names, of = np.unique(host, return_inverse=True)
-    n_held_out = len(names) if len(names) <= ALONE else n_groups
+    n_held_out = len(names) if len(names) <= ALONE else min(n_groups, len(names))
     for number in range(n_held_out if len(names) > 1 else 0):
         held_out = of % n_held_out == number
         folds = np.unique(fold[~held_out])
