@@ -72,14 +72,20 @@ def test_a_known_error_is_one_line_and_exit_code_1(arguments, message, tmp_path,
     assert "\n" not in str(done.value.code)
 
 
-def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
-    small_fleet(tmp_path / "store")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(
+def ingested(folder, monkeypatch):
+    """A small store, ingested in a folder that is the working directory from here on."""
+    small_fleet(folder / "store")
+    monkeypatch.chdir(folder)
+    (folder / "mine.yaml").write_text(
         f"store: store\nsplit: {SPLIT}\ntraining: {{epochs: 2}}\nevaluation: {{replicates: 200}}\n"
     )
     with_config = ("--configfile", "mine.yaml")
     run("ingest", *with_config)
+    return with_config
+
+
+def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
+    with_config = ingested(tmp_path, monkeypatch)
     with pytest.raises(SystemExit, match="cis490 tune"):
         run("tuned", *with_config)
     run("train", "gbt", "realistic", *with_config)
@@ -116,13 +122,7 @@ def test_settings_are_searched_printed_and_trained_with_by_hand(tmp_path, monkey
 
 
 def test_evaluating_by_hand_keeps_what_transfer_found(tmp_path, monkeypatch):
-    small_fleet(tmp_path / "store")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(
-        f"store: store\nsplit: {SPLIT}\ntraining: {{epochs: 2}}\nevaluation: {{replicates: 200}}\n"
-    )
-    with_config = ("--configfile", "mine.yaml")
-    run("ingest", *with_config)
+    with_config = ingested(tmp_path, monkeypatch)
     run("train", "gbt", "realistic", *with_config)
     given = []
     monkeypatch.setattr(

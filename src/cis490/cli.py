@@ -574,15 +574,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             for stage in ("probes", "robustness")
         }
         | {
-            # Of models, not of their predictions.
             "transfer": _made_of(
-                [
-                    path
-                    for path in described
-                    if path.parent.name.startswith("gbt_")
-                    or path.parent.name.endswith(f"_{next(iter(MODES))}")
-                ],
-                results / f"transfer/{name}/transfer.parquet",
+                _transferred(described), results / f"transfer/{name}/transfer.parquet"
             )
         },
     }
@@ -597,6 +590,16 @@ def _evaluate(options: argparse.Namespace) -> None:
         summary=results / "report/production_summary.json",
     )
     _report(options)
+
+
+def _transferred(models: Sequence[Path]) -> list[Path]:
+    """Those model.json that `transfer` trains again from: gbt in every mode, all in the first."""
+    first = next(iter(MODES))
+    return [
+        path
+        for path in models
+        if path.parent.name.startswith("gbt_") or path.parent.name.endswith(f"_{first}")
+    ]
 
 
 def _made_of(sources: Sequence[Path], table: Path) -> list[Path]:

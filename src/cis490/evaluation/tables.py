@@ -297,6 +297,20 @@ def change_row(
     drawn = [entrant.mean_over_seeds(each.replicates[f]) for each in (scores, before)]
     moved = settled(drawn[0] - drawn[1])
     interval = paired_interval(diff, moved) if scores.resampled[f] else None
+    return _over_seeds(row, part, entrant, metric, diff, interval, int(scores.n_valid[f]), origin)
+
+
+def _over_seeds(
+    row: Row,
+    part: str,
+    entrant: Entrant,
+    metric: str,
+    estimate: float,
+    interval: Interval,
+    n_valid: int,
+    origin: Provenance,
+) -> dict[str, Any]:
+    """A row of metrics.parquet of an entrant over all its seeds; the interval is a percentile's."""
     low, high = interval or (None, None)
     return row._asdict() | {
         "split": origin.split,
@@ -305,10 +319,10 @@ def change_row(
         "seed": None,
         "part": part,
         "metric": metric,
-        "estimate": diff,
+        "estimate": estimate,
         "low": low,
         "high": high,
-        "n_valid_replicates": int(scores.n_valid[f]),
+        "n_valid_replicates": n_valid,
         "signature": origin.signature(metric, "percentile" if interval else "none", entrant, row.n),
     }
 
@@ -333,21 +347,9 @@ def best_rows(
         if len(own) < 2 or not means.shape[1]:
             continue
         shares = np.bincount(means.argmax(0), minlength=len(own)) / means.shape[1]
+        n_valid = means.shape[1]
         rows += [
-            row._asdict()
-            | {
-                "split": origin.split,
-                "model": rival.model,
-                "mode": mode,
-                "seed": None,
-                "part": part,
-                "metric": BEST_OF,
-                "estimate": float(share),
-                "low": None,
-                "high": None,
-                "n_valid_replicates": means.shape[1],
-                "signature": origin.signature(BEST_OF, "none", rival, row.n),
-            }
+            _over_seeds(row, part, rival, BEST_OF, float(share), None, n_valid, origin)
             for rival, share in zip(own, shares, strict=True)
         ]
     return rows

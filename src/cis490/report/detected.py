@@ -48,17 +48,16 @@ def detected(results: Results) -> list[Section]:
 
 def _table(
     results: Results,
-    scope: str,
-    columns: Sequence[tuple[str, str, str, Shown]],
+    columns: Sequence[tuple[str, str, str, str, Shown]],
     chosen: Sequence[Detector],
 ) -> Table:
-    """A row a detector; a column is its header, a key, a metric and how its figure is shown."""
+    """A row a detector; a column is its header, scope, key and metric, and how it is shown."""
     rows = [
         [
             str(detector),
             *(
                 show(results.figure(detector, metric, scope, key))
-                for _, key, metric, show in columns
+                for _, scope, key, metric, show in columns
             ),
         ]
         for detector in chosen
@@ -84,13 +83,13 @@ def _alarms(results: Results) -> Section:
     ]
     if with_rule:
         columns = [
-            ("infections caught", "all", "caught", interval),
-            ("delay, median s", "all", "delay_median_s", delay),
-            ("delay, 90% s", "all", "delay_p90_s", delay),
-            ("false alarms/h", "all", "false_alarms_per_hour", hourly),
-            ("on controls/h", "controls", "false_alarms_per_hour", hourly),
+            ("infections caught", "alarm", "all", "caught", interval),
+            ("delay, median s", "alarm", "all", "delay_median_s", delay),
+            ("delay, 90% s", "alarm", "all", "delay_p90_s", delay),
+            ("false alarms/h", "alarm", "all", "false_alarms_per_hour", hourly),
+            ("on controls/h", "alarm", "controls", "false_alarms_per_hour", hourly),
         ]
-        blocks.append(_table(results, "alarm", columns, with_rule))
+        blocks.append(_table(results, columns, with_rule))
         blocks.append(
             "Delay: seconds from the infection to the end of the first window in which an alarm "
             "stands, over all infections; **missed** where so many have none. The intervals take "
@@ -111,30 +110,24 @@ def _allowed(results: Results) -> list[Section]:
     if not with_limits:
         return []
     limits = sorted({key for each in with_limits for key in results.limits(each)}, key=float)
-    asked = f"{results.told['detection']['false_alarms_per_hour']}"
-
-    def table(metric: str, show: Shown) -> Table:
-        columns = [
-            (f"at most {asked}/h", "alarm", "all"),
-            *((f"at most {limit}/h", "allowed", limit) for limit in limits),
-        ]
-        rows = [
-            [
-                str(each),
-                *(show(results.figure(each, metric, scope, key)) for _, scope, key in columns),
-            ]
-            for each in with_limits
-        ]
-        return Table(["detector", *(name for name, *_ in columns)], rows)
-
+    asked = results.told["detection"]["false_alarms_per_hour"]
+    places = [(asked, "alarm", "all"), *((limit, "allowed", limit) for limit in limits)]
+    caught, false = (
+        _table(
+            results,
+            [(f"at most {most}/h", scope, key, metric, show) for most, scope, key in places],
+            with_limits,
+        )
+        for metric, show in (("caught", interval), ("false_alarms_per_hour", hourly))
+    )
     blocks: list[Block] = [
         f"{sample(results)}. Thresholds chosen like those above, for more false alarms an hour of "
         "clean time out of fold: what a detector is worth rests on less chance there. A lower "
         "threshold may catch fewer, for an infection under a false alarm that stands is missed. "
         "Infections caught:",
-        table("caught", interval),
+        caught,
         f"False alarms an hour of clean time that the same thresholds gave on {results.part}:",
-        table("false_alarms_per_hour", hourly),
+        false,
     ]
     return [Section(CHAPTER, "If more false alarms are allowed", blocks)]
 
@@ -188,11 +181,11 @@ def _timelines() -> Section:
 
 def _ranking(results: Results) -> Section:
     columns = [
-        ("PR-AUC", "all", "pr_auc", measured),
-        ("ROC-AUC", "all", "roc_auc", measured),
-        ("TPR at 5% FPR", "0.05", "tpr_at_fpr", measured),
-        ("TPR at 1% FPR", "0.01", "tpr_at_fpr", measured),
-        ("TPR at 0.1% FPR", "0.001", "tpr_at_fpr", measured),
+        ("PR-AUC", "ranking", "all", "pr_auc", measured),
+        ("ROC-AUC", "ranking", "all", "roc_auc", measured),
+        ("TPR at 5% FPR", "ranking", "0.05", "tpr_at_fpr", measured),
+        ("TPR at 1% FPR", "ranking", "0.01", "tpr_at_fpr", measured),
+        ("TPR at 0.1% FPR", "ranking", "0.001", "tpr_at_fpr", measured),
     ]
     n = _n(results, "pr_auc", "ranking", "all")
     if n is None:
@@ -202,7 +195,7 @@ def _ranking(results: Results) -> Section:
         f"Infected windows (infecting, infected_running, dormant) against clean ones; armed is "
         f"left out. {results.part}: {count(n['n_windows'], 'window')} of "
         f"{count(n['n_episodes'], 'episode')}. A rate below 10/n is not measurable.",
-        _table(results, "ranking", columns, results.company),
+        _table(results, columns, results.company),
     ]
     return Section(CHAPTER, "Ranking, without a threshold", blocks)
 
@@ -224,12 +217,12 @@ def _base_rates(results: Results) -> Section:
     for words, scope, prefix, detectors in ways:
         if not any(results.figure(each, "mcc", scope) for each in detectors):
             continue
-        columns = [(name.upper(), "all", name, measured) for name in ("tpr", "fpr", "mcc")]
-        precise = [(f"precision at {rate}", rate, "precision", small) for rate in rates]
-        windows = _table(results, scope, columns, detectors)
-        precision = _table(results, f"{prefix}base_rate", precise, detectors)
-        rows = [[*a, *b[1:]] for a, b in zip(windows.rows, precision.rows, strict=True)]
-        blocks += [words, Table([*windows.header, *precision.header[1:]], rows)]
+        columns = [(name.upper(), scope, "all", name, measured) for name in ("tpr", "fpr", "mcc")]
+        columns += [
+            (f"precision at {rate}", f"{prefix}base_rate", rate, "precision", small)
+            for rate in rates
+        ]
+        blocks += [words, _table(results, columns, detectors)]
     if len(blocks) == 1:
         blocks = [f"Not measured: {results.part} lacks clean or infected windows."]
     return Section(CHAPTER, heading, blocks)

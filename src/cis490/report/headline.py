@@ -16,6 +16,7 @@ from cis490.evaluation.tables import BEST_OF, SILENT
 from cis490.markdown import one_line
 from cis490.report import transferred
 from cis490.report.blocks import Block, Table
+from cis490.report.card import USABLE
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
     FEW_HOSTS,
@@ -34,7 +35,7 @@ END_OF_HEADLINE: Final = "<!-- end of headline -->"
 # Under this macro F1 of window index alone a corpus is fit for use (docs/statistics.md).
 FIT_FOR_USE: Final = 0.30
 # Share of draws of val in which the best must stay so for its choice to be told as it is.
-OFTEN: Final = 0.95
+_OFTEN: Final = 0.95
 
 _QUESTION: Final = {
     "host": "Does a detector trained on these machines ({train}) work on a machine it has never "
@@ -168,7 +169,7 @@ def downgraded(verdicts: pl.DataFrame, results: Results) -> list[str]:
 
 def _without(verdicts: pl.DataFrame, host_id: str, source: str) -> int:
     """Episodes of a host that take part without the source's file."""
-    usable = verdicts.filter(pl.col("status").is_in(["accepted", "degraded"]), host_id=host_id)
+    usable = verdicts.filter(pl.col("status").is_in(USABLE), host_id=host_id)
     return int(usable["reasons"].list.contains(f"no_{source}").sum())
 
 
@@ -220,7 +221,7 @@ def caveats(results: Results) -> list[str]:
             f"**Unstable:** macro F1 differs between {count(len(results.all_seeds), 'seed')} by a "
             f"standard deviation above {UNSTABLE}: {listing(names)}."
         )
-    if chosen := by_chance(results):
+    if chosen := _by_chance(results):
         bullets.append(f"**Best by val, by chance:** {chosen}")
     if figure:
         bullets.append(
@@ -286,11 +287,11 @@ def _fit(clock: dict[str, Any], n_phases: int) -> str:
     return f"over {bar}, so the corpus is not fit for use: phases can be told from the time alone"
 
 
-def by_chance(results: Results) -> str:
+def _by_chance(results: Results) -> str:
     """How often the answer's detector is the best in replicates of val, if not nearly always."""
     best = results.leader
     figure = results.figure(best, BEST_OF, part="val")
-    if best is None or figure is None or figure["estimate"] > OFTEN:
+    if best is None or figure is None or figure["estimate"] > _OFTEN:
         return ""
     others = [
         (other["estimate"], each.model)
@@ -301,7 +302,7 @@ def by_chance(results: Results) -> str:
     told = [
         f"{model} in {share:.0%}"
         for share, model in sorted(others, reverse=True)
-        if share > 1 - OFTEN
+        if share > 1 - _OFTEN
     ]
     rest = f"; {listing(told)}" if told else ""
     return (

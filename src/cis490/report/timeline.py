@@ -201,10 +201,8 @@ def _draw(episode: Episode, colour: str) -> Canvas:
         each.set_xlim(0, last)
     _strip(strip, episode, (WIDTH - _LEFT - 8) / last)
     score, threshold = _log_odds(episode.score), float(_log_odds(episode.threshold))
-    low, high = (
-        3 * math.floor(min(-3, threshold, *score) / 3),
-        3 * math.ceil(max(3, threshold, *score) / 3),
-    )
+    low = 3 * math.floor(min(-3, threshold, *score) / 3)
+    high = 3 * math.ceil(max(3, threshold, *score) / 3)
     axes.set_ylim(low - 0.3, high + 0.3)
     ticks = range(low, high + 1, 3)
     axes.set_yticks(ticks, [_share_of(tick) for tick in ticks])
