@@ -257,8 +257,61 @@ def test_a_large_answer_of_a_child_arrives_whole():
         child.end()
 
 
+def as_script(body, *arguments, **options):
+    """Start Python of its own: what a forked child does wrong would go on with these tests."""
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(body), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("work", "pause_s"),
+    [
+        pytest.param("time.sleep(60)", 0.0, id="not begun"),
+        pytest.param("time.sleep(60)", 0.3, id="at work"),
+        pytest.param("return b'x' * 5_000_000", 0.3, id="handing back more than a pipe holds"),
+        pytest.param("raise LabError('x' * 5_000_000)", 0.3, id="failing"),
+    ],
+)
+def test_a_child_that_is_asked_to_end_never_goes_on_as_its_parent(work, pause_s):
+    script = f"""
+        import os, signal, time
+        from cis490.errors import LabError
+        from cis490.lab.record import Child
+
+        def raises(*_):
+            raise KeyboardInterrupt
+
+        def work():
+            {work}
+
+        signal.signal(signal.SIGTERM, raises)
+        try:
+            child = Child(work)
+        except BaseException as error:
+            print("a child went on:", repr(error), flush=True)
+            os._exit(1)
+        time.sleep({pause_s})
+        began = time.monotonic()
+        child.ask_to_end()
+        child.end()
+        print("ended at once" if time.monotonic() - began < 4 else "ended only when killed")
+        signal.raise_signal(signal.SIGTERM)  # the parent's own handler is as it was
+    """
+    with as_script(script, stderr=subprocess.PIPE) as run:
+        out, errors = run.communicate(timeout=60)
+    assert out == "ended at once\n"
+    assert errors.endswith("KeyboardInterrupt\n")
+
+
 def test_slots_die_with_a_killed_recorder_and_the_next_one_cleans_up(tmp_path):
-    script = textwrap.dedent("""
+    script = """
         import os, sys, time
         from pathlib import Path
         from cis490.lab import record as recorder
@@ -270,15 +323,8 @@ def test_slots_die_with_a_killed_recorder_and_the_next_one_cleans_up(tmp_path):
 
         with recorder._run_folder(Path(sys.argv[1])) as folder:
             Run(play, None, folder, 2).go(PLANS, lambda: False)
-    """)
-    root = Path(__file__).parents[2]
-    run = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
-    )
+    """
+    run = as_script(script, str(tmp_path))
     with run.stdout:
         slots = [os.pidfd_open(int(run.stdout.readline())) for _ in range(2)]
     run.kill()

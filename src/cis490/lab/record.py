@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import IO, Final, NamedTuple, NoReturn
 
 import msgspec
 
@@ -37,6 +37,7 @@ from cis490.words import about, count, duration
 _LOOK_S: Final = 0.5
 _TRIES: Final = 2  # at one episode
 _MOST_FAILURES: Final = 3  # in a row
+_ENDING: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 _GRACE_S: Final = 5.0  # for slots to end their guests
 _KVM_S: Final = 20.0  # a guest that hangs under KVM does so for ever
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -193,9 +194,17 @@ class Child:
         sys.stderr.flush()
         parent = os.getpid()
         self.fd, theirs = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _be_child(work, parent, theirs)
+        # Held back until the child has handlers of its own, for the parent's may raise.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                try:
+                    _be_child(work, parent, theirs, before)
+                finally:
+                    os._exit(1)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(theirs)
         os.set_blocking(self.fd, False)
         self._said = b""
@@ -243,18 +252,31 @@ class Child:
         os.close(self.fd)
 
 
-def _be_child(work: Callable[[], bytes], parent: int, out: int) -> None:
-    """Life of the forked process, from which nothing returns."""
+def _be_child(
+    work: Callable[[], bytes], parent: int, out: int, mask: set[signal.Signals | int]
+) -> NoReturn:
+    """Life of the forked process.
+
+    Raises:
+        SystemExit: it was asked to end, wherever it was then; the caller ends the process.
+    """
+
+    def end(*_: object) -> NoReturn:
+        # Once: neither what ends the guest nor the way out of here is interrupted again.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit()
+
     try:
         # Away from the terminal's Ctrl-C, which the parent answers for all.
         os.setpgid(0, 0)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        signal.signal(signal.SIGTERM, end)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         die_with(parent)
         said = b"+" + work()
     except SystemExit:
-        os._exit(1)
+        raise
     except LabError as error:
         said = f"-{error}".encode()
     except BaseException:
