@@ -96,7 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = _command(commands, "evaluate", _evaluate, "score what is trained, write the report")
     for command in (train, oof, tune, tuned, evaluate):
         command.add_argument("--split", help="name of the split (default: the primary one)")
-    report = _command(commands, "report", _report, "print the first page of the report")
+    report = _command(
+        commands, "report", _report, "print the first page of the report, or a section of it"
+    )
+    report.add_argument(
+        "section",
+        nargs="?",
+        metavar="SECTION",
+        help="words of its heading, such as pitfalls or 'false alarms'; default: the first page",
+    )
     doctor = _command(commands, "doctor", _doctor, "say what is wrong here, and how to mend it")
     doctor.add_argument("--profile", type=Path, help="check what this profile needs, SLURM say")
     doctor.add_argument("--json", action="store_true", help="for machines")
@@ -589,7 +597,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         pictures=results / "report/pictures",
         summary=results / "report/production_summary.json",
     )
-    _report(options)
+    _show_report(options.results)
 
 
 def _transferred(models: Sequence[Path]) -> list[Path]:
@@ -609,9 +617,15 @@ def _made_of(sources: Sequence[Path], table: Path) -> list[Path]:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cis490.report.headline import print_headline
+    _show_report(options.results, options.section)
 
-    print_headline(options.results / "report/comparison_v2.md")
+
+def _show_report(results: Path, section: str | None = None) -> None:
+    from cis490.report.printed import first_page, sections_about
+
+    report = results / "report/comparison_v2.md"
+    text = first_page(report) if section is None else sections_about(report, section)
+    print(f"{text}\n\nReport: {report}")
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Tables that read well in a terminal and as rendered Markdown."""
+"""Tables and lists that read well in a terminal and as rendered Markdown."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], align: str = "l"
         for side, width in zip(align, widths, strict=True)
     ]
     return [line(header), f"|{'|'.join(rule)}|", *(line(row) for row in body)]
+
+
+def records(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of a Markdown list, for a table whose cells are sentences: an item a row.
+
+    The first cell is an item's name, the others stand below it, each behind its column's name.
+    """
+    lines = []
+    for row in rows:
+        first, *others = (_TAG.sub("&lt;", one_line(cell)) for cell in row)
+        lines.append(f"- **{first}**")
+        lines += [f"  - {name}: {cell}" for name, cell in zip(header[1:], others, strict=True)]
+    return lines
 
 
 def one_line(value: Any) -> str:

@@ -15,7 +15,8 @@ from cis490.errors import Cis490Error
 from cis490.evaluation.tables import SILENT
 from cis490.files import read_json, write_json, write_parquet
 from cis490.report.comparison import write_comparison
-from cis490.report.headline import END_OF_HEADLINE, print_headline
+from cis490.report.headline import END_OF_HEADLINE
+from cis490.report.printed import first_page, sections_about
 from cis490.report.text import FEW_MARK
 from tests.evaluation.world import SKILL, SMALL, SOME, World
 
@@ -190,15 +191,10 @@ def test_untested_profiles_stand_in_the_profile_table(text: str) -> None:
     assert ["scan-and-dial", "0", "0", "0", *["-"] * 5] in rows
 
 
-def test_the_printed_headline_ends_after_the_company_of_baselines(
-    world: World, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_headline(world.folder / "report" / "comparison_v2.md")
-    report = world.folder / "report" / "comparison_v2.md"
-    top, _, where = capsys.readouterr().out.partition("\n\nReport: ")
-    assert where.strip() == str(report)
+def test_the_first_page_ends_after_the_company_of_baselines(world: World, text: str) -> None:
+    top = first_page(world.folder / "report" / "comparison_v2.md")
     assert top.startswith("# ")
-    assert text.startswith(top.rstrip())
+    assert text.startswith(top)
     assert {row[0] for row in tables(top)[-1][1:]} == {
         "window_index",
         "majority",
@@ -209,7 +205,40 @@ def test_the_printed_headline_ends_after_the_company_of_baselines(
 
 def test_a_report_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(Cis490Error, match="run the workflow first"):
-        print_headline(tmp_path / "comparison_v2.md")
+        first_page(tmp_path / "comparison_v2.md")
+    with pytest.raises(Cis490Error, match="run the workflow first"):
+        sections_about(tmp_path / "comparison_v2.md", "pitfalls")
+
+
+def test_a_section_is_shown_with_what_stands_below_its_heading(world: World, text: str) -> None:
+    path = world.folder / "report" / "comparison_v2.md"
+
+    def headings(asked: str) -> list[str]:
+        return re.findall("^#+ .*", sections_about(path, asked), re.M)
+
+    after = text.partition("## The ten pitfalls\n")[2].partition("\n## ")[0]
+    assert sections_about(path, "Pitfalls") == f"## The ten pitfalls\n{after}".rstrip()
+    detail = headings("in detail")
+    assert [line for line in detail if line.startswith("## ")] == ["## Split `host` in detail"]
+    assert len(detail) > 5
+    assert headings("by p") == ["### By profile", "### By phase"]
+    assert "<!--" not in sections_about(path, "headline")
+
+
+def test_a_section_that_is_not_there_names_those_that_are(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "comparison_v2.md"
+    path.write_text(text)
+    with pytest.raises(Cis490Error, match=r"'pitfal1s' in it; there are: .*; The ten pitfalls;"):
+        sections_about(path, "pitfal1s")
+
+
+def test_each_pitfall_is_an_item_with_its_answer_and_its_command(text: str) -> None:
+    items = re.findall(
+        r"^- \*\*(.+)\*\*\n  - what answers it here: .+\n  - command: `snakemake .+`$",
+        text.partition("## The ten pitfalls")[2].partition("## Data")[0],
+        re.M,
+    )
+    assert len(items) == len(set(items)) == 10
 
 
 def test_the_report_is_the_same_each_time(text: str, tmp_path: Path) -> None:

@@ -272,7 +272,10 @@ def test_ten_pitfalls_have_an_answer_and_a_command_each(html: str) -> None:
     assert len(rows) == 10
     for _, answer, command in rows:
         assert re.search(r"\d|Not measured|Not answered", answer)
-        targets = command.removeprefix("snakemake --cores 2 --force ").split()
+        again, shown = command.split(" && ")
+        assert shown == "cis490 report pitfalls"
+        *targets, report = again.removeprefix("snakemake --cores 2 --force ").split()
+        assert report == "results/report/comparison_v2.md"
         assert targets
         for target in targets:
             assert re.fullmatch(r"results/(validation|eval/host/\w+|splits/host)\.\w+", target)

@@ -23,12 +23,14 @@ class Table:
         rows: of cells; any value that `str` knows.
         align: an l (left) or r (right) for each column; those it does not name are right-aligned.
         grey: positions of rows that rest on too little to be read as a figure.
+        prose: whether cells are sentences, too wide for a table of text: Markdown has a list.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
     align: str = "l"
     grey: Collection[int] = ()
+    prose: bool = False
 
 
 Block = str | Table
@@ -59,7 +61,10 @@ def to_markdown(blocks: Sequence[Block]) -> list[str]:
     for block in blocks:
         lines += [""] * bool(lines)
         if isinstance(block, Table):
-            lines += markdown.table(block.header, block.rows, block.align)
+            if block.prose:
+                lines += markdown.records(block.header, block.rows)
+            else:
+                lines += markdown.table(block.header, block.rows, block.align)
         else:
             lines.append(block)
     return lines

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from cis490.channels import PHASES
 from cis490.episodes.summary import DOWNGRADED_SHARE, downgraded_hosts
-from cis490.errors import Cis490Error
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
 from cis490.evaluation.tables import BEST_OF, SILENT
 from cis490.markdown import one_line
@@ -44,19 +41,6 @@ _QUESTION: Final = {
     "time": "Does a detector work on later episodes of the machines it was trained on, and how "
     "sure are we?",
 }
-
-
-def print_headline(report: Path) -> None:
-    """Print the top of a written report: from its title to the end of the headline tables.
-
-    Raises:
-        Cis490Error: there is no such report.
-    """
-    try:
-        text = Path(report).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise Cis490Error(f"there is no {report}: run the workflow first") from None
-    sys.stdout.write(f"{text.partition(END_OF_HEADLINE)[0].rstrip()}\n\nReport: {report}\n")
 
 
 def title(results: Results) -> str:
