@@ -195,6 +195,16 @@ def test_a_store_with_a_foreign_host_torn_lines_and_lost_files(store):
     ]
 
 
+def test_an_as_of_before_all_training_episodes_is_a_fault(store):
+    store.put("alder", "e1", b"", received_wall_ns=1_700_000_000 * 10**9)  # 2023-11-14, 22:13
+    for as_of, state in (("2023-11-14T00:00:00Z", "fault"), ("2023-11-15T00:00:00Z", "ok")):
+        hosts = {"train_hosts": ["alder"], "test_hosts": []}
+        config = config_of(store, split={**hosts, "as_of": as_of})
+        (found,) = folder.store(config)
+        assert found.state == state
+        assert ("had no episode of alder by 2023" in found.what) == (state == "fault")
+
+
 def test_files_of_the_store_that_may_not_be_read(store, monkeypatch):
     store.add("alder", "e1")
     monkeypatch.setattr(folder.os, "access", lambda path, _: "e1" not in str(path))

@@ -60,7 +60,7 @@ def never(*_):
 
 def test_a_store_as_the_last_run_left_it_is_not_planned_anew(fleet, tmp_path, monkeypatch):
     planned = run(fleet, tmp_path / "plan")
-    monkeypatch.setattr("cis490.episodes.plan._planned", never)
+    monkeypatch.setattr("cis490.episodes.plan.look", never)
     assert run(fleet, tmp_path / "plan") == planned
 
 
@@ -88,7 +88,7 @@ def test_whatever_a_plan_is_made_of_has_the_store_planned_anew(
     run(fleet, tmp_path / "plan")
     change(fleet, tmp_path / "plan")
     with monkeypatch.context() as patch:
-        patch.setattr("cis490.episodes.plan._planned", never)
+        patch.setattr("cis490.episodes.plan.look", never)
         with pytest.raises(AssertionError, match="planned anew"):
             run(fleet, tmp_path / "plan", **overrides)
     again = run(fleet, tmp_path / "plan", **overrides)
@@ -117,7 +117,7 @@ def test_a_plan_that_was_cut_short_is_not_taken_for_whole(fleet, tmp_path, monke
         patch.setattr("cis490.files.write_if_changed", killed)
         with pytest.raises(KeyboardInterrupt):
             run(fleet, tmp_path / "plan", batch={"episodes": 3})
-    monkeypatch.setattr("cis490.episodes.plan._planned", never)
+    monkeypatch.setattr("cis490.episodes.plan.look", never)
     with pytest.raises(AssertionError, match="planned anew"):
         run(fleet, tmp_path / "plan")
 

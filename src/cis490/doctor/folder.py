@@ -17,7 +17,7 @@ from cis490.clean import as_text
 from cis490.code import LEARNING, code_hash
 from cis490.config import splits
 from cis490.doctor.finding import Finding, Findings
-from cis490.episodes.plan import read_store, require_hosts
+from cis490.episodes.plan import look, read_store, require_splits
 from cis490.errors import Cis490Error, DamagedError
 from cis490.home import workflow_folder
 from cis490.training.settings import settings_of
@@ -36,16 +36,17 @@ _SNAKEMAKE: Final = Path(".snakemake")
 
 def store(config: Mapping[str, Any]) -> Findings:
     """Whether the store can be read, holds the hosts of the splits, and is whole."""
-    manifests, report = read_store(config)
+    manifests, report, batches = look(config)
     folder = Path(config["store"])
     episodes = [episode for manifest in manifests for episode in manifest["episodes"]]
     hosts = sorted({manifest["host_id"] for manifest in manifests})
     what = f"{len(episodes):,} episodes of {len(hosts)} hosts in {folder}"
     try:
-        require_hosts(config, set(hosts))
+        require_splits(config, batches)
         yield Finding("ok", "store", what)
     except Cis490Error as error:
-        yield Finding("fault", "store", str(error), "set split.train_hosts and test_hosts")
+        mend = "set split.train_hosts and test_hosts, or as_of where it is named"
+        yield Finding("fault", "store", str(error), mend)
     missing = [each["path"] for each in episodes if each["file"] is None]
     closed = [
         each["path"]

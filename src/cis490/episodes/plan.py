@@ -81,9 +81,8 @@ def plan(config: Mapping[str, Any], folder: StrPath) -> dict[str, Batch]:
     state = _state(config, found)
     if state is not None and _stands(folder, state):
         return read_batches(folder)
-    manifests, report, batches = _planned(config, found)
-    require_hosts(config, {batch.host_id for batch in batches.values()})
-    _require_training(config, batches)
+    manifests, report, batches = look(config, found)
+    require_splits(config, batches)
     (folder / _STATE).unlink(missing_ok=True)
     for manifest in manifests:
         path = folder / "batches" / f"{manifest['batch']}.json"
@@ -111,8 +110,7 @@ def read_store(config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[st
     Raises:
         StoreError: there is no store or nothing in it, or the pin cannot be used.
     """
-    manifests, report, _ = _planned(config, _files(Path(config["store"])))
-    return manifests, report
+    return look(config)[:2]
 
 
 def _state(config: Mapping[str, Any], found: Found) -> str | None:
@@ -154,10 +152,21 @@ def _laid_down(folder: Path) -> str:
     return laid.hexdigest()
 
 
-def _planned(
-    config: Mapping[str, Any], found: Found
+def look(
+    config: Mapping[str, Any], found: Found | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Batch]]:
+    """What `read_store` returns, and what is known of each batch, as `plan` has it.
+
+    Args:
+        config: as of `read_store`.
+        found: the store's files, if they are known.
+
+    Raises:
+        StoreError: as `read_store`.
+    """
     store = Path(config["store"])
+    if found is None:
+        found = _files(store)
     index = read_index(store)
     records, pin = _apply_pin(index.records, config["store_pin"])
     limits = config["batch"]["episodes"], config["batch"]["packed_bytes"]
@@ -316,32 +325,34 @@ def _cut(
     ]
 
 
-def _require_training(config: Mapping[str, Any], batches: Mapping[str, Batch]) -> None:
-    for split in splits(config):
-        if split["as_of"] is not None and not batches_of(split, batches, ["train"]):
-            hosts = ", ".join(split["train_hosts"]) if split["recipe"] == "host" else "any host"
-            raise StoreError(
-                f"config: split {split['name']}: as_of: the store {config['store']} had no episode "
-                f"of {hosts} by {split['as_of']} (received_wall_ns in its index): set a later time"
-            )
+def require_splits(config: Mapping[str, Any], batches: Mapping[str, Batch]) -> None:
+    """Check that a store has all hosts that the splits name, and what each would train on.
 
-
-def require_hosts(config: Mapping[str, Any], there: set[str]) -> None:
-    """Check that the hosts of all splits are among those of the store.
+    Args:
+        config: a resolved config.
+        batches: of the store, as `plan` and `look` know them.
 
     Raises:
-        StoreError: one is not.
+        StoreError: a host is not in the store, or nothing that a split would train on was there by
+            its `as_of`.
     """
+    there = sorted({batch.host_id for batch in batches.values()})
     for split in splits(config):
-        if split["recipe"] != "host":
-            continue
-        for key in ("train_hosts", "test_hosts"):
+        name, store = split["name"], config["store"]
+        named = ("train_hosts", "test_hosts") if split["recipe"] == "host" else ()
+        for key in named:
             for host_id in split[key]:
                 if host_id not in there:
                     raise StoreError(
-                        f"config: split {split['name']}: {key}: the store {config['store']} has no "
-                        f"host {host_id}; its hosts are {', '.join(sorted(there)) or '(none)'}"
+                        f"config: split {name}: {key}: the store {store} has no host {host_id}; "
+                        f"its hosts are {', '.join(there) or '(none)'}"
                     )
+        if split["as_of"] is not None and not batches_of(split, batches, ["train"]):
+            hosts = ", ".join(split["train_hosts"]) if named else "any host"
+            raise StoreError(
+                f"config: split {name}: as_of: the store {store} had no episode of {hosts} by "
+                f"{split['as_of']} (received_wall_ns in its index): set a later time"
+            )
 
 
 def _apply_pin(
