@@ -6,6 +6,7 @@ import pytest
 from cis490 import cli
 from cis490.evaluation.tables import METRICS_SCHEMA
 from cis490.files import read_json, write_parquet
+from cis490.logs import logger
 from tests.builders import SPLIT, members_of, pack, small_fleet
 from tests.conftest import SAMPLE_STORE
 
@@ -99,6 +100,38 @@ def test_the_steps_by_hand_lead_to_a_report(tmp_path, monkeypatch, capsys):
     assert "| window_index" in shown
     run("report")
     assert capsys.readouterr().out.strip() in shown
+
+
+def test_evaluating_by_hand_says_which_models_were_trained_otherwise(tmp_path, monkeypatch, caplog):
+    with_config = ingested(tmp_path, monkeypatch)
+    run("train", "gbt", "realistic", *with_config)
+    run("train", "threshold", "realistic", *with_config)
+    for told in ("curves.write_curves", "page.write_page", "comparison.write_comparison"):
+        monkeypatch.setattr(f"cis490.report.{told}", lambda *_, **__: None)
+    monkeypatch.setattr("cis490.cli._show_report", lambda _: None)
+
+    def warnings():
+        caplog.clear()
+        logger.handlers[:] = []
+        run("evaluate", *with_config)
+        return [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+
+    assert not any("otherwise" in said for said in warnings())
+    settings = (tmp_path / "mine.yaml").read_text().replace("epochs: 2", "epochs: 3")
+    settings += "seeds: [1]\narchitectures: {gbt: {max_depth: 3}}\n"
+    (tmp_path / "mine.yaml").write_text(settings)
+    gbt, threshold = (said for said in warnings() if "otherwise" in said)
+    assert gbt.startswith("gbt realistic was trained otherwise than the config says now: epochs 2")
+    assert "epochs 2, now 3; options {}, now {'max_depth': 3}; seeds [42, 2025, 7], now [1]" in gbt
+    assert gbt.endswith("cis490 train gbt realistic does it")
+    assert threshold.startswith("threshold realistic")
+    assert "options" not in threshold
+    write_parquet(
+        "results/splits/fit/host.parquet",
+        pl.read_parquet("results/splits/fit/host.parquet").head(3),
+        {"kind": "x", "version": "1"},
+    )
+    assert "; the episodes to train on; " in next(s for s in warnings() if "otherwise" in s)
 
 
 def test_settings_are_searched_printed_and_trained_with_by_hand(tmp_path, monkeypatch, capsys):

@@ -543,6 +543,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     out = results / f"eval/{name}"
     evals = [out / f"{model}_eval.json" for model in models]
     described = [results / f"models/{name}/{model}/model.json" for model in models]
+    _warn_of_changes(described, config, results / f"splits/fit/{name}.parquet")
     evaluate(
         split_file=results / f"splits/{name}.parquet",
         split_json=results / f"splits/{name}.json",
@@ -598,6 +599,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         summary=results / "report/production_summary.json",
     )
     _show_report(options.results)
+
+
+def _warn_of_changes(models: Sequence[Path], config: dict[str, Any], fit_file: Path) -> None:
+    """Say which models the config, or the split, would have trained otherwise."""
+    from cis490.files import content_sha256, read_json
+    from cis490.training.settings import since_trained
+
+    fit_sha256 = content_sha256(fit_file)
+    for file in models:
+        model, metadata = read_json(file), read_json(file.with_name("training_metadata.json"))
+        if changed := since_trained(metadata, model, config, fit_sha256):
+            which = f"{model['architecture']} {model['mode']}"
+            said = "%s was trained otherwise than the config says now: %s; cis490 train %s does it"
+            logger.warning(said, which, "; ".join(changed), which)
 
 
 def _transferred(models: Sequence[Path]) -> list[Path]:

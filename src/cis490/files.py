@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import logging
 import math
@@ -186,6 +187,15 @@ def read_parquet(
         return pl.read_parquet(Path(path), columns=list(columns) if columns else None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _damaged(path, error) from None
+
+
+def content_sha256(path: StrPath) -> str:
+    """Hash of a Parquet file's rows, which does not change with the version that wrote the file.
+
+    Raises:
+        FormatError: as `read_parquet`.
+    """
+    return hashlib.sha256(read_parquet(path).write_csv().encode()).hexdigest()
 
 
 def read_parquet_metadata(path: StrPath) -> dict[str, str]:

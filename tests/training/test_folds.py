@@ -12,6 +12,7 @@ from cis490 import files
 from cis490.channels import PHASES
 from cis490.config import resolve
 from cis490.errors import ConfigError, FormatError
+from cis490.files import content_sha256
 from cis490.models import create, get_class
 from cis490.models.base import FitSettings
 from cis490.models.preprocess import Standardiser
@@ -29,7 +30,6 @@ from cis490.training.folds import (
 )
 from cis490.training.phases import PhaseFilter
 from cis490.training.summary import best_by_val
-from cis490.training.train import content_sha256
 from cis490.training.tuned import KIND as TUNING
 from cis490.windows.codes import LEAST, decode
 from tests.training.world import SCHEMA, World

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import polars as pl
 
 from cis490.channels import PHASES
 from cis490.errors import FormatError
-from cis490.files import read_json, read_parquet, to_compact_json, write_parquet
+from cis490.files import content_sha256, read_json, read_parquet, to_compact_json, write_parquet
 from cis490.logs import MILESTONE, logger
 from cis490.models.base import Classifier, FitSettings
 from cis490.models.registry import get_class
@@ -32,9 +32,9 @@ from cis490.training.predict import PREDICTIONS_SCHEMA, predictions_of
 from cis490.training.progress import Progress
 from cis490.training.provenance import data_sha256
 from cis490.training.run import Run
-from cis490.training.settings import settings_of
+from cis490.training.settings import as_told, settings_of
 from cis490.training.summary import best_by_val
-from cis490.training.train import content_sha256, fit_filter, prepare, train_seed
+from cis490.training.train import fit_filter, prepare, train_seed
 
 KIND: Final = "cis490.out_of_fold"
 VERSION: Final = 1
@@ -117,9 +117,7 @@ def out_of_fold(
     metadata = {
         **{"kind": KIND, "version": str(VERSION), "architecture": architecture, "mode": mode},
         **{"seed": str(learner.seed), "n_folds": str(n_folds)},
-        "settings": to_compact_json(
-            {k: v for k, v in asdict(learner.settings).items() if k != "device"} | learner.made
-        ),
+        "settings": to_compact_json(as_told(learner.settings, learner.made)),
         "fit_sha256": fit_sha256,
         "data_sha256": data,
         "schema_sha256": schema.sha256,

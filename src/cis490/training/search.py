@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 
 from cis490.channels import PHASES
 from cis490.evaluation.metrics import K, Sums, confusion, macro_f1
-from cis490.files import read_json, write_json
+from cis490.files import content_sha256, read_json, write_json
 from cis490.hardware import may_use_gpu
 from cis490.logs import MILESTONE, logger
 from cis490.models.registry import get_class
@@ -31,7 +31,6 @@ from cis490.training.data import Cases
 from cis490.training.provenance import data_sha256
 from cis490.training.settings import settings_of
 from cis490.training.spaces import LARGEST, ROUND, Value, space_of
-from cis490.training.train import content_sha256
 from cis490.training.trial import Crew, Outcome, Source, Trial, crew
 from cis490.training.tuned import KIND, VERSION
 

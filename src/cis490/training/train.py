@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +27,7 @@ from cis490.training.progress import Progress
 from cis490.training.provenance import Timer, data_sha256, provenance
 from cis490.training.run import Row, Run
 from cis490.training.schedule import macro_f1
-from cis490.training.settings import settings_of
+from cis490.training.settings import as_told, settings_of
 from cis490.training.summary import aggregate
 from cis490.training.tuned import read_tuning
 
@@ -117,7 +116,7 @@ def train(
         FormatError: a file is damaged, or the search was of another model or split.
     """
     kind, seeds = get_class(architecture), list(config["seeds"])
-    fit_sha256 = content_sha256(fit_file)
+    fit_sha256 = files.content_sha256(fit_file)
     search = None
     if tuning is not None:
         search = read_tuning(tuning, architecture=architecture, mode=mode, fit_sha256=fit_sha256)
@@ -163,7 +162,7 @@ def train(
         "schema_sha256": schema.sha256,
         "fit_sha256": fit_sha256,
         "data_sha256": data,
-        "settings": {k: v for k, v in asdict(settings).items() if k != "device"},
+        "settings": as_told(settings),
         "phase_filter": follows and follows.state(),
         "val_macro_f1_filtered": _on_val(outcomes, parts["val"], follows),
         "tuning": search and {"n_trials": search["n_trials"], **search["chosen"]},
@@ -176,7 +175,7 @@ def train(
         fit_sha256=fit_sha256,
         schema_sha256=schema.sha256,
         code=code,
-        settings={**description["settings"], **made},
+        settings=as_told(settings, made),
         seeds=seeds,
         device=outcomes[0].entry["chosen"]["device"],
         timer=timer,
@@ -316,8 +315,3 @@ def reason_of(error: Exception) -> str:
 
 def _rows(model: Classifier) -> list[dict[str, Any]]:
     return [{"seed": model.seed, **row} for row in model.history]
-
-
-def content_sha256(parquet: Path) -> str:
-    """Hash of a table's content, which does not change with the version that wrote the file."""
-    return hashlib.sha256(files.read_parquet(parquet).write_csv().encode()).hexdigest()
