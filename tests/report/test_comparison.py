@@ -218,7 +218,7 @@ def test_a_section_is_shown_with_what_stands_below_its_heading(world: World, tex
 
     after = text.partition("## The ten pitfalls\n")[2].partition("\n## ")[0]
     assert sections_about(path, "Pitfalls") == f"## The ten pitfalls\n{after}".rstrip()
-    detail = headings("in detail")
+    detail = headings("split host in detail")
     assert [line for line in detail if line.startswith("## ")] == ["## Split `host` in detail"]
     assert len(detail) > 5
     assert headings("by p") == ["### By profile", "### By phase"]

@@ -29,18 +29,20 @@ def sections_about(report: Path, asked: str) -> str:
         Cis490Error: there is no such report, or no such section.
     """
     lines = _read(report).splitlines()
-    headings = [(i, line) for i, line in enumerate(lines) if re.match("#{2,} ", line)]
+    headings = [
+        (i, len(match[1]), match[2].replace("`", ""))
+        for i, line in enumerate(lines)
+        if (match := re.match("(#{2,}) (.*)", line))
+    ]
     found, end = list[str](), 0
-    for n, (start, heading) in enumerate(headings):
-        if start < end or asked.casefold() not in heading.lstrip("# ").casefold():
+    for n, (start, level, heading) in enumerate(headings):
+        if start < end or asked.casefold() not in heading.casefold():
             continue
-        level = heading.index(" ")
-        later = (i for i, line in headings[n + 1 :] if line.index(" ") <= level)
-        end = next(later, len(lines))
+        end = next((i for i, other, _ in headings[n + 1 :] if other <= level), len(lines))
         section = [line for line in lines[start:end] if line != END_OF_HEADLINE]
         found.append("\n".join(section).rstrip())
     if not found:
-        known = "; ".join(line.lstrip("# ").replace("`", "") for _, line in headings)
+        known = "; ".join(heading for _, _, heading in headings)
         raise Cis490Error(f"no heading of {report} has {asked!r} in it; there are: {known}")
     return "\n\n".join(found)
 
