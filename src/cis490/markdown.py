@@ -18,7 +18,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], align: str = "l"
     what a page would take for a tag as text.
     """
     align = align.ljust(len(header), "r")
-    body = [[_TAG.sub("&lt;", one_line(cell).replace("|", "/")) for cell in row] for row in rows]
+    body = [[_text(cell).replace("|", "/") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *body]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -42,10 +42,14 @@ def records(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """
     lines = []
     for row in rows:
-        first, *others = (_TAG.sub("&lt;", one_line(cell)) for cell in row)
+        first, *others = (_text(cell) for cell in row)
         lines.append(f"- **{first}**")
         lines += [f"  - {name}: {cell}" for name, cell in zip(header[1:], others, strict=True)]
     return lines
+
+
+def _text(cell: Any) -> str:
+    return _TAG.sub("&lt;", one_line(cell))
 
 
 def one_line(value: Any) -> str:

@@ -366,6 +366,7 @@ def split_hash(episodes: pl.DataFrame) -> str:
 
 def _usable(verdicts: Sequence[StrPath]) -> pl.DataFrame:
     rows = pl.concat([files.read_parquet(path) for path in verdicts])
+    # `episodes.faults.USABLE`, but the wording of a fault must be no reason to train again.
     return rows.filter(pl.col("status").is_in(["accepted", "degraded"]))
 
 

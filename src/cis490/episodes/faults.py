@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Status = Literal["accepted", "degraded", "rejected", "errored"]
+USABLE: Final = ("accepted", "degraded")  # of these statuses are the episodes that take part
 
 ERRORED: Final[dict[str, str]] = {
     "bad_index_record": "the index record cannot be followed: an id or path is missing or unsafe",

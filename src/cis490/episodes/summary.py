@@ -9,7 +9,7 @@ import polars as pl
 
 from cis490 import files
 from cis490.channels import SOURCES
-from cis490.episodes.faults import MEANING
+from cis490.episodes.faults import MEANING, USABLE
 from cis490.episodes.validate import VERDICT_SCHEMA
 from cis490.files import StrPath
 from cis490.markdown import table
@@ -56,6 +56,11 @@ def tabulate(verdicts: Sequence[pl.DataFrame], index_report: Mapping[str, Any]) 
     )
 
 
+def usable(validation: pl.DataFrame) -> pl.DataFrame:
+    """The rows of validation.parquet of the episodes that take part."""
+    return validation.filter(pl.col("status").is_in(USABLE))
+
+
 def downgraded_hosts(validation: pl.DataFrame) -> list[dict[str, Any]]:
     """Hosts that lack a source in over 5% of their episodes that could be decoded.
 
@@ -93,10 +98,10 @@ def describe_downgraded(validation: pl.DataFrame) -> list[str]:
 
 def render(validation: pl.DataFrame, index_report: Mapping[str, Any]) -> str:
     """The text of validation.md."""
-    usable = validation.filter(pl.col("status").is_in(["accepted", "degraded"])).height
+    n_usable = usable(validation).height
     parts = [
         "# Validation of the store\n",
-        f"{validation.height} indexed episodes, {usable} usable (accepted or degraded).\n",
+        f"{validation.height} indexed episodes, {n_usable} usable (accepted or degraded).\n",
     ]
     downgraded = describe_downgraded(validation)
     if downgraded:

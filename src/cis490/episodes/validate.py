@@ -13,7 +13,7 @@ import polars as pl
 
 from cis490.channels import NOMINAL_INTERVAL_S, PHASES, SAMPLED, SOURCES
 from cis490.episodes import SUFFIX, tarball
-from cis490.episodes.faults import Fault, Status, Undecodable, status_of
+from cis490.episodes.faults import USABLE, Fault, Status, Undecodable, status_of
 from cis490.episodes.parse import FIELDS, parse, strict_object
 from cis490.episodes.strict import is_unicode
 from cis490.episodes.tarball import Limits, Tarball
@@ -140,7 +140,7 @@ def examine(entry: Entry, store: StrPath, limits: Limits) -> tuple[Verdict, Epis
         _check_against_meta(meta, tables, verdict)
     if "netflow.jsonl" not in found.members:
         verdict.faults.append(Fault("no_netflow", "netflow.jsonl is absent"))
-    if meta is None or verdict.status not in ("accepted", "degraded"):
+    if meta is None or verdict.status not in USABLE:
         return verdict, None
     return verdict, Episode(_header(entry, verdict, meta, tables, found), tables)
 

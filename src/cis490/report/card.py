@@ -9,7 +9,8 @@ from typing import Final
 import polars as pl
 
 from cis490.channels import PHASES
-from cis490.episodes.summary import STATUSES
+from cis490.episodes.faults import USABLE
+from cis490.episodes.summary import STATUSES, usable
 from cis490.report.blocks import Block, Section, Table
 from cis490.report.matrix import Cell, Column, Row, draw
 from cis490.report.results import Results
@@ -17,7 +18,6 @@ from cis490.report.svg import Picture
 from cis490.report.text import FEW_HOSTS, hosts, profiles
 from cis490.words import count
 
-USABLE: Final = ("accepted", "degraded")
 CHAPTER: Final = "The data"
 _PARTS: Final = ("train", "val", "test", "excluded")
 _UNKNOWN: Final = "unknown"
@@ -41,10 +41,11 @@ class Card:
     def of(cls, verdicts: pl.DataFrame) -> Card:
         """From the rows of validation.parquet."""
         named = verdicts.with_columns(pl.col("host_id", "profile").fill_null(_UNKNOWN))
-        usable = named.filter(pl.col("status").is_in(USABLE))
         hosts = sorted(set(named["host_id"]))
         return cls(
-            _counted(named, "status", hosts), _counted(usable, "profile", hosts), len(verdicts)
+            _counted(named, "status", hosts),
+            _counted(usable(named), "profile", hosts),
+            len(verdicts),
         )
 
     @property

@@ -7,13 +7,12 @@ from typing import Any, Final
 import polars as pl
 
 from cis490.channels import PHASES
-from cis490.episodes.summary import DOWNGRADED_SHARE, downgraded_hosts
+from cis490.episodes.summary import DOWNGRADED_SHARE, downgraded_hosts, usable
 from cis490.evaluation.baselines import CLOCK, DESCRIPTION, MODE
 from cis490.evaluation.tables import BEST_OF, SILENT
 from cis490.markdown import one_line
 from cis490.report import transferred
 from cis490.report.blocks import Block, Table
-from cis490.report.card import USABLE
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
     FEW_HOSTS,
@@ -153,8 +152,8 @@ def downgraded(verdicts: pl.DataFrame, results: Results) -> list[str]:
 
 def _without(verdicts: pl.DataFrame, host_id: str, source: str) -> int:
     """Episodes of a host that take part without the source's file."""
-    usable = verdicts.filter(pl.col("status").is_in(USABLE), host_id=host_id)
-    return int(usable["reasons"].list.contains(f"no_{source}").sum())
+    of_host = usable(verdicts).filter(host_id=host_id)
+    return int(of_host["reasons"].list.contains(f"no_{source}").sum())
 
 
 def simulated(results: Results) -> str:

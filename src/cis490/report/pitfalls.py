@@ -10,11 +10,11 @@ from typing import Final
 
 import polars as pl
 
+from cis490.episodes.summary import usable
 from cis490.evaluation.baselines import CLOCK, MODE, TRAINED
 from cis490.evaluation.breakdowns import CLEAR
 from cis490.evaluation.tables import DECIDED
 from cis490.report.blocks import Block, Table
-from cis490.report.card import USABLE
 from cis490.report.results import Detector, Results
 from cis490.report.text import (
     NOTHING,
@@ -88,8 +88,8 @@ def _sampling(results: Results, verdicts: pl.DataFrame) -> str:
     if split["recipe"] == "host":
         told += f", trained on {hosts(split['train_hosts'])}"
     told += f". Not tested: {profiles(split['untested_profiles'])}."
-    usable = verdicts.filter(pl.col("status").is_in(USABLE))
-    of_host = {name: set(usable.filter(host_id=name)["profile"]) for name in machines}
+    there = usable(verdicts)
+    of_host = {name: set(there.filter(host_id=name)["profile"]) for name in machines}
     every = set().union(*of_host.values())
     for name, known in of_host.items():
         if lacking := sorted(every - known):
@@ -100,7 +100,7 @@ def _sampling(results: Results, verdicts: pl.DataFrame) -> str:
 
 
 def _labels(results: Results, verdicts: pl.DataFrame) -> str:
-    refused = len(verdicts.filter(~pl.col("status").is_in(USABLE)))
+    refused = len(verdicts) - len(usable(verdicts))
     told = f"{count(refused, 'episode')} of {len(verdicts):,} refused by validation."
     clear = results.figure(results.leader, "macro_f1", *CLEAR)
     if clear is None:
@@ -141,11 +141,11 @@ def _snooping(results: Results, verdicts: pl.DataFrame) -> str:
 
 def _at_the_same_time(verdicts: pl.DataFrame, train: list[str], test: list[str]) -> str:
     """How many episodes of test hosts were recorded while one of a training host was."""
-    usable = verdicts.filter(pl.col("status").is_in(USABLE)).with_columns(
+    timed = usable(verdicts).with_columns(
         begin="started_wall_ns",
         end=pl.col("started_wall_ns") + (pl.col("duration_s") * 1e9).cast(pl.Int64),
     )
-    learned, tested = (usable.filter(pl.col("host_id").is_in(of)) for of in (train, test))
+    learned, tested = (timed.filter(pl.col("host_id").is_in(of)) for of in (train, test))
     if learned.is_empty() or tested.is_empty():
         return ""
     begun = learned["begin"].sort().search_sorted(tested["end"], side="left")
